@@ -1,0 +1,137 @@
+// Package container is the Docker Engine as the agent sees it: images are
+// pulled, containers created, started, stopped, renamed, removed, listed and
+// watched, each call with a deadline, every error one of ours.
+//
+// An Engine may be used from any goroutine. It dials lazily: an engine that is
+// absent at start, hangs or restarts costs the callers an error (ErrUnavailable,
+// ErrTimeout), never the process. Nothing here keeps state; what survives a
+// restart is what the engine itself keeps. The package never prunes on its own
+// and removes nothing that it was not told to by id or exact name.
+package container
+
+import "time"
+
+// A Spec says how a container is to be created.
+type Spec struct {
+	Name        string
+	Image       string
+	Env         []string // NAME=value; of duplicates the last counts
+	Labels      map[string]string
+	TTY         bool
+	OpenStdin   bool
+	Privileged  bool // privileged and all capabilities, or what the engine allows of it (design D8)
+	NetworkMode string
+	ExtraHosts  []string
+	Runtime     string // "" = the engine's default; "nvidia"
+	Mounts      []Mount
+	Devices     []string // host paths, mapped to themselves
+	Ports       []Port
+}
+
+// A Mount is a bind mount.
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+// A Port publishes a container's port on all of the host's addresses.
+type Port struct {
+	Container uint16
+	Host      uint16
+	Protocol  string // "tcp" or "udp"
+}
+
+// Status is the engine's own word for what a container does.
+type Status string
+
+// The words of the engine.
+const (
+	StatusCreated    Status = "created"
+	StatusRunning    Status = "running"
+	StatusPaused     Status = "paused"
+	StatusRestarting Status = "restarting"
+	StatusRemoving   Status = "removing"
+	StatusExited     Status = "exited"
+	StatusDead       Status = "dead"
+)
+
+// Health is the result of a container's health check.
+type Health string
+
+// The results of a health check; HealthNone where the image has none.
+const (
+	HealthNone      Health = ""
+	HealthStarting  Health = "starting"
+	HealthHealthy   Health = "healthy"
+	HealthUnhealthy Health = "unhealthy"
+)
+
+// A Container is what inspecting one tells.
+type Container struct {
+	ID           string
+	Name         string // without the leading slash
+	Image        string // the reference that it was created from
+	ImageID      string
+	Labels       map[string]string
+	Env          []string
+	TTY          bool
+	Privileged   bool
+	NetworkMode  string
+	Ports        []Port // as configured, also while it does not run
+	Mounts       []Mount
+	Status       Status
+	Health       Health
+	ExitCode     int
+	Error        string // the engine's reason for a failed start
+	OOMKilled    bool
+	RestartCount int
+	Created      time.Time
+	Started      time.Time
+	Finished     time.Time
+}
+
+// A Summary is one row of a list of containers.
+type Summary struct {
+	ID      string
+	Name    string
+	Image   string
+	ImageID string
+	Labels  map[string]string
+	Status  Status
+	Created time.Time
+}
+
+// An Event is something that happened to a container.
+type Event struct {
+	Action   string // "create", "start", "die", "destroy", "rename", "health_status: healthy", …
+	ID       string
+	Name     string
+	Labels   map[string]string
+	ExitCode int // of a die
+	Time     time.Time
+}
+
+// A Credential is a login to a registry, kept in memory only.
+type Credential struct {
+	Username string
+	Password string
+}
+
+// PullProgress is one record of a running pull: the engine's own JSON line, and
+// the sum over all layers that are known so far.
+type PullProgress struct {
+	Record  []byte // Docker's JSON progress record, without a newline
+	Current int64  // bytes
+	Total   int64  // bytes; 0 while unknown
+}
+
+// An Image is a local image.
+type Image struct {
+	ID           string
+	Tags         []string
+	Labels       map[string]string
+	Architecture string
+	Variant      string
+	Size         int64
+	Created      time.Time
+}

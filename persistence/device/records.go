@@ -1,0 +1,91 @@
+package device
+
+import (
+	"time"
+
+	"reagent/protocol"
+)
+
+// A Wanted is the newest wish for an app, acknowledged or from the studio's list.
+type Wanted struct {
+	Request protocol.AppRequest `json:"request"`
+	// Seq grows with every wish for the app that differs from the one before or
+	// was asked for directly, so that what a worker did for an older wish is
+	// never taken for an answer to a newer one.
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time"`
+}
+
+// An Actual is what the device knows of an app that it has.
+type Actual struct {
+	AppKey              uint64                `json:"app_key"`
+	Stage               protocol.Stage        `json:"stage"`
+	AppName             string                `json:"app_name"`
+	State               protocol.State        `json:"state"`
+	Version             string                `json:"version,omitempty"` // installed
+	ReleaseKey          uint64                `json:"release_key,omitempty"`
+	RequestorAccountKey uint64                `json:"requestor_account_key,omitempty"`
+	UpdateStatus        protocol.UpdateStatus `json:"update_status,omitempty"`
+	Error               string                `json:"error,omitempty"` // why State is FAILED
+	Changed             time.Time             `json:"changed"`
+
+	// ConfigHash is of what the container was made from (design S11). It is
+	// kept here for adopted containers, which carry no label of ours.
+	ConfigHash string `json:"config_hash,omitempty"`
+	Adopted    bool   `json:"adopted,omitempty"`
+	// HostPorts are the managed host ports by "tcp/8080" (life §3.6).
+	HostPorts map[string]uint16 `json:"host_ports,omitempty"`
+	// Swap is there while an update replaces the container (design S16).
+	Swap *Swap `json:"swap,omitempty"`
+	// Rejected is the version that failed its probation last.
+	Rejected *Rejected `json:"rejected,omitempty"`
+	// PreviousImage is kept for a roll-back until the next update.
+	PreviousImage string `json:"previous_image,omitempty"`
+}
+
+// ID is the app's identity.
+func (a Actual) ID() protocol.AppID { return protocol.AppID{Key: a.AppKey, Stage: a.Stage} }
+
+// A Swap is the written marker of a running update: what was there before, and
+// how far it came. Every crash point is found again by it.
+type Swap struct {
+	Parked     string    `json:"parked"` // id of the old container, "" if there was none
+	Version    string    `json:"version"`
+	ReleaseKey uint64    `json:"release_key"`
+	ConfigHash string    `json:"config_hash,omitempty"`
+	Adopted    bool      `json:"adopted,omitempty"`
+	ToVersion  string    `json:"to_version"`
+	ToRelease  uint64    `json:"to_release"`
+	WishSeq    uint64    `json:"wish_seq"`
+	Started    time.Time `json:"started"` // of the probation; zero before it
+	// WasRunning tells whether the old container ran.
+	WasRunning bool `json:"was_running"`
+	// ToContainer is the id of the new container, once it was made.
+	ToContainer string `json:"to_container,omitempty"`
+}
+
+// A Rejected version is not tried again by itself (design S16).
+type Rejected struct {
+	Version    string `json:"version"`
+	ReleaseKey uint64 `json:"release_key"`
+	WishSeq    uint64 `json:"wish_seq"`
+	Reason     string `json:"reason"`
+}
+
+// A Report is a state that the studio has not confirmed yet.
+type Report struct {
+	ID    uint64               `json:"-"` // position in the outbox, assigned by the store
+	State protocol.StateReport `json:"state"`
+	Time  time.Time            `json:"time"`
+}
+
+// A HistoryEntry is a state that an app had before it changed.
+type HistoryEntry struct {
+	AppKey     uint64         `json:"app_key"`
+	Stage      protocol.Stage `json:"stage"`
+	AppName    string         `json:"app_name"`
+	State      protocol.State `json:"state"`
+	Version    string         `json:"version,omitempty"`
+	ReleaseKey uint64         `json:"release_key,omitempty"`
+	Time       time.Time      `json:"time"` // of the change
+}
