@@ -331,8 +331,56 @@ func dict(out *map[string]any, v any) error {
 	if !ok {
 		return fmt.Errorf("%s is not an object", kind(v))
 	}
-	*out = d
+	*out, _ = storable(d).(map[string]any)
 	return nil
+}
+
+// storable makes a value read the same after it was written as JSON and read
+// again: a wish that came back from the disk must equal the one that went there.
+// Integers beyond the reach of a float and numbers that JSON does not know
+// become text.
+func storable(v any) any {
+	switch t := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(t))
+		for k, e := range t {
+			out[k] = storable(e)
+		}
+		return out
+	case []any:
+		out := make([]any, len(t))
+		for i, e := range t {
+			out[i] = storable(e)
+		}
+		return out
+	case float64:
+		if math.IsNaN(t) || math.IsInf(t, 0) {
+			return fmt.Sprint(t)
+		}
+		return t
+	case float32:
+		return storable(float64(t))
+	case int64:
+		if t > 1<<53 || t < -(1<<53) {
+			return fmt.Sprint(t)
+		}
+		return float64(t)
+	case nil, string, bool, []byte:
+		return t
+	}
+	if n, ok := Uint(v); ok {
+		if n > 1<<53 {
+			return fmt.Sprint(n)
+		}
+		return float64(n)
+	}
+	if d, ok := AsDict(v); ok {
+		return storable(d)
+	}
+	if l, ok := AsList(v); ok {
+		return storable(l)
+	}
+	return fmt.Sprint(v)
 }
 
 func dictOfDicts(out *map[string]any, v any) error {

@@ -1,6 +1,9 @@
 package protocol
 
 import (
+	"encoding/json"
+	"math"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -174,6 +177,26 @@ func TestDecodeNamesTheWrongKey(t *testing.T) {
 	}
 	for _, in := range []any{nil, "x", []any{[]any{}}, 5} {
 		_ = Decode(in, &out) // must not panic, whatever it answers
+	}
+}
+
+func TestAWishReadsTheSameAfterTheDisk(t *testing.T) {
+	r, err := ParseAppRequest(request(func(m map[string]any) {
+		m["environment"] = map[string]any{
+			"BIG": map[string]any{"value": uint64(9007199254740993)}, "NAN": map[string]any{"value": math.NaN()},
+			"INT": map[string]any{"value": int64(-5)}, "LIST": map[string]any{"value": []any{uint64(1), "x", nil}},
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again AppRequest
+	if err := json.Unmarshal(raw, &again); err != nil || !reflect.DeepEqual(r, again) {
+		t.Errorf("read again (%v):\n%#v\nwant\n%#v", err, again, r)
 	}
 }
 
