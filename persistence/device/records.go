@@ -12,8 +12,11 @@ type Wanted struct {
 	// Seq grows with every wish for the app that differs from the one before or
 	// was asked for directly, so that what a worker did for an older wish is
 	// never taken for an answer to a newer one.
-	Seq  uint64    `json:"seq"`
-	Time time.Time `json:"time"`
+	Seq uint64 `json:"seq"`
+	// Direct is the Seq of the last wish that was asked for directly, not
+	// learnt from the studio's list.
+	Direct uint64    `json:"direct,omitempty"`
+	Time   time.Time `json:"time"`
 }
 
 // An Actual is what the device knows of an app that it has.
@@ -46,9 +49,21 @@ type Actual struct {
 // ID is the app's identity.
 func (a Actual) ID() protocol.AppID { return protocol.AppID{Key: a.AppKey, Stage: a.Stage} }
 
+// A SwapPhase says how far an update came.
+type SwapPhase string
+
+// The phases of an update, in their order.
+const (
+	SwapParking   SwapPhase = "parking"   // the image is there; the old container makes room
+	SwapStarting  SwapPhase = "starting"  // the new version is being started
+	SwapProbation SwapPhase = "probation" // it runs and is watched
+	SwapRollback  SwapPhase = "rollback"  // it failed; the old one comes back
+)
+
 // A Swap is the written marker of a running update: what was there before, and
 // how far it came. Every crash point is found again by it.
 type Swap struct {
+	Phase      SwapPhase `json:"phase"`
 	Parked     string    `json:"parked"` // id of the old container, "" if there was none
 	Version    string    `json:"version"`
 	ReleaseKey uint64    `json:"release_key"`
@@ -57,11 +72,12 @@ type Swap struct {
 	ToVersion  string    `json:"to_version"`
 	ToRelease  uint64    `json:"to_release"`
 	WishSeq    uint64    `json:"wish_seq"`
-	Started    time.Time `json:"started"` // of the probation; zero before it
-	// WasRunning tells whether the old container ran.
-	WasRunning bool `json:"was_running"`
-	// ToContainer is the id of the new container, once it was made.
-	ToContainer string `json:"to_container,omitempty"`
+	// ToContainer is the id of the new container, once it was made, and Started
+	// the beginning of its probation.
+	ToContainer string    `json:"to_container,omitempty"`
+	Started     time.Time `json:"started,omitzero"`
+	// Reason is why the new version is rolled back.
+	Reason string `json:"reason,omitempty"`
 }
 
 // A Rejected version is not tried again by itself (design S16).
