@@ -36,6 +36,9 @@ type Actual struct {
 	// kept here for adopted containers, which carry no label of ours.
 	ConfigHash string `json:"config_hash,omitempty"`
 	Adopted    bool   `json:"adopted,omitempty"`
+	// AdoptedWish is the Seq of the wish that adopting wrote: while it is the
+	// newest, nobody knows what is really wanted of the container.
+	AdoptedWish uint64 `json:"adopted_wish,omitempty"`
 	// HostPorts are the managed host ports by "tcp/8080" (life §3.6).
 	HostPorts map[string]uint16 `json:"host_ports,omitempty"`
 	// Swap is there while an update replaces the container (design S16).
