@@ -14,6 +14,7 @@ import (
 // A FileLock is an exclusive lock on a file. It ends with Close or, whatever
 // happens, with the process. Programs that this one starts do not inherit it.
 type FileLock struct {
+	path string
 	file *os.File
 }
 
@@ -41,9 +42,8 @@ const (
 )
 
 // Lock takes the lock on path, makes the file (0600) if need be and writes our
-// process id into it. It does not wait: a lock that another process has, or
-// another FileLock of this one, is a *HeldError. The file stays when the lock
-// ends, because removing it would race with the next owner.
+// process id into it. It does not wait for the holder: a lock that another process has, or
+// another FileLock of this one, is a *HeldError.
 func Lock(path string) (*FileLock, error) {
 	var err error
 	for try := range lockTries {
@@ -86,11 +86,18 @@ func lockOnce(path string) (*FileLock, error) {
 			_ = f.Truncate(0)
 		}
 	}
-	return &FileLock{file: f}, nil
+	return &FileLock{path: path, file: f}, nil
 }
 
-// Close ends the lock.
+// Close ends the lock and removes its file. That is safe while the lock is held:
+// whoever has opened the file already finds, once it has the lock, that the name
+// is gone, and tries again with a new file.
 func (l *FileLock) Close() error {
+	now, err := os.Lstat(l.path)
+	ours, err2 := l.file.Stat()
+	if err == nil && err2 == nil && os.SameFile(now, ours) {
+		_ = os.Remove(l.path) // Windows keeps an open file
+	}
 	_ = l.file.Truncate(0)
 	return l.file.Close()
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -125,8 +127,42 @@ func TestLockKeepsOutASecondOneOfTheSameProcess(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := os.Stat(path); err == nil && runtime.GOOS != "windows" {
+		t.Error("the file stayed after Close")
+	}
 	if err := lockError(path); err != nil {
 		t.Errorf("Lock after Close = %v", err)
+	}
+}
+
+// The file of a lock goes with it, and a name that changes hands all the time
+// must never have two owners.
+func TestALockHasOneOwnerWhileItsFileComesAndGoes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var owners atomic.Int32
+	var taken atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				l, err := Lock(path)
+				if err != nil {
+					continue
+				}
+				if n := owners.Add(1); n != 1 {
+					t.Errorf("%d owners at once", n)
+				}
+				taken.Add(1)
+				owners.Add(-1)
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if taken.Load() == 0 {
+		t.Error("nobody got the lock")
 	}
 }
 

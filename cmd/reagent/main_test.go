@@ -137,7 +137,12 @@ func up(t *testing.T, cmd *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(func() { // asked, not killed, so that its lock in /run goes, too
+		if cmd.Process.Signal(syscall.SIGTERM) != nil {
+			_ = cmd.Process.Kill()
+		}
+		_ = cmd.Wait()
+	})
 	line := make([]byte, 3)
 	if _, err := out.Read(line); err != nil || string(line) != "up\n" {
 		t.Fatalf("the agent said %q, %v", line, err)
