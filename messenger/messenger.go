@@ -63,7 +63,8 @@ type Config struct {
 	// should be quick: Run waits for it.
 	Changed func(Status)
 
-	Log zerolog.Logger
+	Log   zerolog.Logger
+	Debug bool // the WAMP library tells the log what it does
 }
 
 // withDefaults fills in the product's values where cfg says nothing.

@@ -1,0 +1,134 @@
+package messenger
+
+import (
+	"context"
+	"strconv"
+	"sync"
+
+	"github.com/gammazero/nexus/v3/client"
+	"github.com/gammazero/nexus/v3/wamp"
+
+	"reagent/protocol"
+)
+
+// serve makes the client's handler of a procedure. handler says who answers now;
+// nil means nobody any more.
+func (l *Link) serve(uri string, handler func() Handler) client.InvocationHandler {
+	return func(ctx context.Context, msg *wamp.Invocation) client.InvokeResult {
+		if !l.s.handlers.enter() {
+			return refuse(protocol.ErrorContract, protocol.CodeUnavailable, "the device is stopping")
+		}
+		defer l.s.handlers.leave()
+		select {
+		case l.s.slots <- struct{}{}:
+			defer func() { <-l.s.slots }()
+		default:
+			return refuse(protocol.ErrorContract, protocol.CodeUnavailable, "too many calls at once; try again later")
+		}
+		h := handler()
+		if h == nil {
+			return refuse(protocol.ErrorNoSuchProcedure, protocol.CodeNotFound, "the procedure was withdrawn")
+		}
+		var out Outcome
+		if l.guarded("procedure", uri, func() { out = h(ctx, l.invocation(ctx, msg)) }) {
+			return refuse(protocol.ErrorContract, protocol.CodeInternal, "internal error")
+		}
+		return client.InvokeResult{Args: out.Args, Kwargs: out.Kwargs, Err: wamp.URI(out.Error)}
+	}
+}
+
+func refuse(uri string, code protocol.Code, text string) client.InvokeResult {
+	return client.InvokeResult{Err: wamp.URI(uri), Args: wamp.List{wamp.Dict{"error": text, "code": string(code)}}}
+}
+
+func (l *Link) invocation(ctx context.Context, msg *wamp.Invocation) Invocation {
+	inv := Invocation{Args: msg.Arguments, Kwargs: msg.ArgumentsKw}
+	inv.Caller, inv.Disclosed = identity(msg.Details["caller_authid"])
+	if inv.Disclosed {
+		inv.CallerRole, _ = identity(msg.Details["caller_authrole"])
+	}
+	if wanted, _ := msg.Details[wamp.OptReceiveProgress].(bool); wanted {
+		inv.Progress = func(sendCtx context.Context, args ...any) error {
+			if err := sendCtx.Err(); err != nil {
+				return err
+			}
+			return l.client.SendProgress(ctx, args, nil) // this ctx carries the call's number
+		}
+	}
+	return inv
+}
+
+// identity reads an authid or role as the router disclosed it. Anything but a
+// text or a whole number is no identity.
+func identity(v any) (string, bool) {
+	if text, ok := wamp.AsString(v); ok {
+		return text, text != ""
+	}
+	if n, ok := protocol.Uint(v); ok {
+		return strconv.FormatUint(n, 10), true
+	}
+	return "", false
+}
+
+// An eventQueue keeps the events of one subscription until its handler has time
+// for them. It has a goroutine only while there are events.
+type eventQueue struct {
+	link    *Link
+	topic   string
+	handler func() EventHandler
+
+	mu      sync.Mutex
+	waiting []Event
+	busy    bool // a goroutine works on waiting
+	lost    int  // since the queue was last empty
+}
+
+// push is called on the goroutine that receives, so it never waits.
+func (q *eventQueue) push(msg *wamp.Event) {
+	e := Event{Topic: q.topic, Args: msg.Arguments, Kwargs: msg.ArgumentsKw}
+	if topic, ok := wamp.AsString(msg.Details["topic"]); ok && topic != "" {
+		e.Topic = topic
+	}
+	if id, ok := wamp.AsID(msg.Details["publisher"]); ok {
+		e.Publisher = uint64(id)
+	}
+	e.PublisherAuthID, _ = identity(msg.Details["publisher_authid"])
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) >= q.link.s.cfg.EventQueue {
+		q.lost++
+		return
+	}
+	q.waiting = append(q.waiting, e)
+	if !q.busy && q.link.s.handlers.enter() {
+		q.busy = true
+		go q.work()
+	}
+}
+
+func (q *eventQueue) work() {
+	defer q.link.s.handlers.leave()
+	for {
+		q.mu.Lock()
+		batch, lost := q.waiting, q.lost
+		q.waiting, q.lost = nil, 0
+		if len(batch) == 0 {
+			q.busy = false
+		}
+		q.mu.Unlock()
+		if lost > 0 {
+			q.link.s.cfg.Log.Warn().Str("topic", q.topic).Int("lost", lost).Msg("events lost: their handler is too slow")
+		}
+		if len(batch) == 0 {
+			return
+		}
+		for _, e := range batch {
+			h := q.handler()
+			if h == nil || q.link.ctx.Err() != nil {
+				break
+			}
+			q.link.guarded("topic", e.Topic, func() { h(q.link.ctx, e) })
+		}
+	}
+}
