@@ -107,7 +107,8 @@ type Event struct {
 	ID       string
 	Name     string
 	Labels   map[string]string
-	ExitCode int // of a die
+	OldName  string // of a rename
+	ExitCode int    // of a die
 	Time     time.Time
 }
 
@@ -125,13 +126,29 @@ type PullProgress struct {
 	Total   int64  // bytes; 0 while unknown
 }
 
-// An Image is a local image.
+// An Image is a local image. A list of images does not tell the architecture.
 type Image struct {
 	ID           string
 	Tags         []string
 	Labels       map[string]string
-	Architecture string
-	Variant      string
+	Architecture string // as Go names it, such as "amd64"
+	Variant      string // such as "v7"
 	Size         int64
 	Created      time.Time
+}
+
+// Freed is what a clean-up did.
+type Freed struct {
+	Untagged []string // references
+	Deleted  []string // ids of images and layers
+	Bytes    uint64
+}
+
+// LogOptions say which part of a container's log is wanted.
+type LogOptions struct {
+	Follow     bool
+	Since      time.Time // inclusive; zero: from the beginning
+	Until      time.Time // zero: to the end
+	Tail       int       // only so many of the last lines; 0 = all, negative = none (only what follows)
+	Timestamps bool      // each line begins with its time, RFC 3339 with nine digits, and a space
 }
