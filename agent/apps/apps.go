@@ -1,0 +1,365 @@
+package apps
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"reagent/container"
+	"reagent/persistence/device"
+	"reagent/protocol"
+)
+
+// An engine runs containers; container.Engine is one.
+type engine interface {
+	Run(ctx context.Context, s container.Spec) (id, note string, err error)
+	Start(ctx context.Context, id string) error
+	Stop(ctx context.Context, id string, grace time.Duration) error
+	Remove(ctx context.Context, id string) error
+	Rename(ctx context.Context, id, name string) error
+	Inspect(ctx context.Context, idOrName string) (container.Container, error)
+	List(ctx context.Context, labels map[string]string) ([]container.Summary, error)
+	Events(ctx context.Context, up func(), event func(container.Event)) error
+	imageStore
+}
+
+type imageStore interface {
+	Image(ctx context.Context, ref string) (container.Image, error)
+	Images(ctx context.Context) ([]container.Image, error)
+	Pull(ctx context.Context, ref string, c *container.Credential, progress func(container.PullProgress)) error
+	RemoveImage(ctx context.Context, ref string) error
+}
+
+// A store keeps wishes, states and reports; device.Store is one.
+type store interface {
+	Want(r protocol.AppRequest, direct bool) (w device.Wanted, changed bool, err error)
+	Wanted(protocol.AppID) (device.Wanted, bool, error)
+	AllWanted() ([]device.Wanted, error)
+	Actual(protocol.AppID) (device.Actual, bool, error)
+	AllActual() ([]device.Actual, error)
+	Save(a device.Actual, out ...device.Outgoing) error
+	// Drop deletes both records if the wish still has this Seq, and tells.
+	Drop(id protocol.AppID, seq uint64, out ...device.Outgoing) (bool, error)
+	outbox
+}
+
+type outbox interface {
+	SavePorts(protocol.PortsReport) error
+	Outbox() ([]device.Report, []device.PortsEntry, error)
+	Confirm(id uint64) error
+	ConfirmPorts(id protocol.AppID, seq uint64) error
+}
+
+// A Studio is the backend as far as apps need it. Its calls fail at once while
+// there is no connection.
+type Studio interface {
+	Online() bool
+	// Report delivers one argument of update_app_on_device.
+	Report(ctx context.Context, report map[string]any) error
+	// RegistryToken asks for a token to pull with, on behalf of an account.
+	RegistryToken(ctx context.Context, account uint64) (string, error)
+}
+
+// An AppLog takes what happens to an app in words for its log topic. Its methods
+// do not block. cn is the container's name.
+type AppLog interface {
+	Agent(cn, text string)
+	Record(cn string, progress []byte)
+	Clear(cn string)        // tell viewers to clear
+	ClearHistory(cn string) // forget what was kept
+	Attach(cn, containerID string)
+	Detach(cn string)
+}
+
+// Config says what the apps of one device are made with. All fields but
+// Changed are needed.
+type Config struct {
+	AppsDir    string
+	Arch       string   // with variant, such as armv7
+	HostPaths  []string // of the host, given to every app as they are
+	Privileged bool     // what the device's policy allows (design S25)
+	Facts      func() Facts
+	LANIP      func() string // of the host, "" = unknown; asked when a container is made
+	GPU        func() bool   // an NVIDIA one is there
+	Store      store
+	Engine     engine
+	Studio     Studio
+	AppLog     AppLog
+	Log        zerolog.Logger
+	Waits      Waits
+	Changed    func() // told after each change that Statuses shows; may be nil
+}
+
+// Waits are the times that the life cycle is made of (design S16).
+type Waits struct {
+	StopGrace   time.Duration // from SIGTERM to SIGKILL
+	Running     time.Duration // a container has so long to run after its start
+	Probation   time.Duration // a new version is watched so long
+	HealthLimit time.Duration // and so long while its health check has not decided
+	EmptyList   time.Duration // a second empty wish list has to agree after so long
+	Look        time.Duration // a full look at all containers each so often, jittered
+	EngineRetry time.Duration // between attempts to reach an absent engine, jittered
+	ReportRetry time.Duration // first pause after a report that failed; doubles to 30 s
+	ReportLimit time.Duration // of one report
+	TokenLimit  time.Duration // of asking for a registry token
+	Crash       CrashPolicy
+}
+
+// ProductWaits are the times of the product. Tests and benchmarks shorten them.
+func ProductWaits() Waits {
+	return Waits{
+		StopGrace:   time.Second,
+		Running:     30 * time.Second,
+		Probation:   30 * time.Second,
+		HealthLimit: 5 * time.Minute,
+		EmptyList:   30 * time.Second,
+		Look:        time.Minute,
+		EngineRetry: 2 * time.Second,
+		ReportRetry: time.Second,
+		ReportLimit: 10 * time.Second,
+		TokenLimit:  10 * time.Second,
+		Crash:       CrashPolicy{Step: 5 * time.Second, Max: time.Hour, Spread: 0.2, StableAfter: 10 * time.Minute},
+	}
+}
+
+// maxApps bounds what a remote can make the device remember.
+const maxApps = 1000
+
+// Apps is every app of the device. Its methods may be called from any goroutine.
+type Apps struct {
+	cfg      Config
+	ports    *hostPorts
+	reporter *reporter
+
+	mu      sync.Mutex
+	workers map[protocol.AppID]*worker
+	ctx     context.Context // of Run; nil before it: workers start when it does
+	closed  bool            // Run is about to return
+	group   sync.WaitGroup
+	epoch   uint64        // grows each time the engine became reachable
+	ready   chan struct{} // closed while the engine is reachable
+}
+
+// New makes the apps of a device from its records; nothing runs before Run.
+func New(cfg Config) (*Apps, error) {
+	a := &Apps{
+		cfg:     cfg,
+		ports:   newHostPorts(bindable),
+		workers: map[protocol.AppID]*worker{},
+		ready:   make(chan struct{}),
+	}
+	a.reporter = &reporter{store: cfg.Store, studio: cfg.Studio, log: cfg.Log, waits: cfg.Waits, wake: make(chan struct{}, 1)}
+	actual, err := cfg.Store.AllActual()
+	if err != nil {
+		return nil, fmt.Errorf("read the apps' states: %w", err)
+	}
+	wanted, err := cfg.Store.AllWanted()
+	if err != nil {
+		return nil, fmt.Errorf("read the apps' wishes: %w", err)
+	}
+	for _, app := range actual {
+		a.ports.restore(app.ID(), app.HostPorts)
+		a.workers[app.ID()] = newWorker(a, app.ID())
+	}
+	for _, w := range wanted {
+		if a.workers[w.Request.ID()] == nil {
+			a.workers[w.Request.ID()] = newWorker(a, w.Request.ID())
+		}
+	}
+	return a, nil
+}
+
+// Run drives the apps until ctx ends. Containers are left as they are.
+func (a *Apps) Run(ctx context.Context) error {
+	a.mu.Lock()
+	a.ctx = ctx
+	for _, w := range a.workers {
+		a.start(w)
+	}
+	a.mu.Unlock()
+	var parts sync.WaitGroup
+	parts.Go(func() { a.reporter.run(ctx) })
+	parts.Go(func() { a.watch(ctx) })
+	parts.Wait()
+	a.mu.Lock()
+	a.closed = true // no worker starts from here on
+	a.mu.Unlock()
+	a.group.Wait()
+	return ctx.Err()
+}
+
+// start begins a worker's goroutine. a.mu is held.
+func (a *Apps) start(w *worker) {
+	ctx := a.ctx
+	if ctx == nil || a.closed || w.started {
+		return
+	}
+	w.started = true
+	a.group.Go(func() { w.run(ctx) })
+}
+
+// worker returns the worker of an app, a new one where there is none. A wish has
+// to be stored before: a worker ends when it finds none.
+func (a *Apps) worker(id protocol.AppID) *worker {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.workers[id]
+	if w == nil {
+		w = newWorker(a, id)
+		a.workers[id] = w
+	}
+	a.start(w)
+	return w
+}
+
+// room refuses a further app where there are too many.
+func (a *Apps) room(id protocol.AppID) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.workers[id] == nil && len(a.workers) >= maxApps {
+		return &protocol.Error{Code: protocol.CodeTooLarge, Text: fmt.Sprintf("this device has %d apps already; uninstall some", maxApps)}
+	}
+	return nil
+}
+
+// retire forgets the worker of an app that is gone, unless something new came
+// for it. The worker ends when it answers true.
+func (a *Apps) retire(w *worker) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(w.wake) > 0 {
+		return false
+	}
+	_, wanted, errW := a.cfg.Store.Wanted(w.id)
+	_, actual, errA := a.cfg.Store.Actual(w.id)
+	if wanted || actual || errW != nil || errA != nil {
+		return false
+	}
+	delete(a.workers, w.id)
+	return true
+}
+
+func (a *Apps) each(f func(*worker)) {
+	a.mu.Lock()
+	all := make([]*worker, 0, len(a.workers))
+	for _, w := range a.workers {
+		all = append(all, w)
+	}
+	a.mu.Unlock()
+	for _, w := range all {
+		f(w)
+	}
+}
+
+// Request takes a wish that somebody asked for directly. When it returns nil the
+// wish is on the disk and survives a power cut; what becomes of it is seen in
+// the app's reports.
+func (a *Apps) Request(_ context.Context, r protocol.AppRequest) error {
+	if why := neverFor(r); why != "" {
+		return &protocol.Error{Code: protocol.CodeInvalid, Text: why}
+	}
+	if r.CancelTransition {
+		r.RequestUpdate = false // or what was cancelled would begin anew
+	}
+	if err := a.room(r.ID()); err != nil {
+		return err
+	}
+	wish, _, err := a.cfg.Store.Want(r, true)
+	if err != nil {
+		return fmt.Errorf("store the wish for %s: %w", r.ID(), err)
+	}
+	a.worker(r.ID()).wished(wish.Request)
+	if !drivable(r) {
+		return &protocol.Error{Code: protocol.CodeUnsupported, Text: "not supported by this version"}
+	}
+	return nil
+}
+
+// drivable reports whether this version can bring such an app about. A wish for
+// another is kept and its containers are left exactly as they are (design S18).
+func drivable(r protocol.AppRequest) bool { return r.Stage == protocol.Prod && !r.Compose() }
+
+// neverFor says why no state of such an app leads to what is wanted, "" if some
+// may.
+func neverFor(r protocol.AppRequest) string {
+	if !drivable(r) || transitions[edge{protocol.Removed, r.Target.Settled()}] != refused {
+		return ""
+	}
+	switch r.Target.Settled() {
+	case protocol.Built, protocol.Published:
+		return fmt.Sprintf("an installed (PROD) app is not built on the device; %s is for stage DEV", r.Target)
+	}
+	return fmt.Sprintf("failed to parse requestedState: %s is nothing that can be asked for", r.Target)
+}
+
+// Online tells the apps that there is a connection: reports go out, and work
+// that waited for one is tried again.
+func (a *Apps) Online() {
+	a.reporter.poke()
+	a.each(func(w *worker) { w.linked.Store(true); w.poke() })
+}
+
+// Refresh rewrites what running apps read of the agent's knowledge, after the
+// credential key, an address or the studio's URL changed.
+func (a *Apps) Refresh() {
+	a.each(func(w *worker) { w.stale.Store(true); w.poke() })
+}
+
+// Ready is closed while the engine answers. The channel of an engine that went
+// away stays closed; ask again for the next one.
+func (a *Apps) Ready() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ready
+}
+
+// Statuses is every app as it is, for the status file.
+func (a *Apps) Statuses() ([]device.Actual, error) { return a.cfg.Store.AllActual() }
+
+// ImagesInUse names the repositories (without a tag) of all installed apps and
+// the references that are kept for them: the installed version and the one for
+// a roll-back.
+func (a *Apps) ImagesInUse(context.Context) (repositories, references []string, err error) {
+	all, err := a.cfg.Store.AllActual()
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted, err := a.cfg.Store.AllWanted()
+	if err != nil {
+		return nil, nil, err
+	}
+	seen := map[string]bool{}
+	note := func(id protocol.AppID, name string, versions ...string) {
+		repo := a.repository(id, name)
+		if !seen[repo] {
+			seen[repo] = true
+			repositories = append(repositories, repo)
+		}
+		for _, v := range versions {
+			if v != "" {
+				references = append(references, repo+":"+v)
+			}
+		}
+	}
+	for _, app := range all {
+		if app.State.Gone() {
+			continue
+		}
+		note(app.ID(), app.AppName, app.Version)
+		if app.PreviousImage != "" {
+			references = append(references, app.PreviousImage)
+		}
+		if app.Swap != nil {
+			note(app.ID(), app.AppName, app.Swap.Version, app.Swap.ToVersion)
+		}
+	}
+	for _, w := range wanted {
+		if !goes(w.Request) {
+			note(w.Request.ID(), w.Request.AppName, w.Request.PresentVersion, w.Request.NewestVersion)
+		}
+	}
+	return repositories, references, nil
+}

@@ -1,0 +1,195 @@
+package apps
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"reagent/container"
+	"reagent/protocol"
+)
+
+// Labels that every container of ours carries (design D11): enough to find it
+// again and to rebuild its record. labelReal is the contract's.
+const (
+	labelReal    = "real"
+	labelSerial  = "reagent.serial"
+	labelKey     = "reagent.app_key"
+	labelName    = "reagent.app_name"
+	labelStage   = "reagent.stage"
+	labelVersion = "reagent.version"
+	labelRelease = "reagent.release_key"
+	labelHash    = "reagent.config"
+)
+
+// parkedPrefix begins the name of an old container during an update (design
+// S16). No version of the reference takes such a name for an app's.
+const parkedPrefix = "reagent-parked-"
+
+func parkedName(id string) string { return parkedPrefix + id[:min(12, len(id))] }
+
+// A definition is an app as it should be made: everything that its container
+// depends on and that somebody chose. What the agent derives by itself (host
+// ports, addresses, credentials) is not part of it (design S11).
+type definition struct {
+	Image       string              `json:"image"`
+	Environment map[string]any      `json:"environment"`
+	Template    map[string]any      `json:"template"`
+	Ports       []protocol.PortRule `json:"ports"`
+	NetworkMode string              `json:"network_mode"`
+	Privileged  bool                `json:"privileged"`
+	Mounts      []container.Mount   `json:"mounts"`
+}
+
+// hash is the fingerprint of the definition, the same for the same wish on
+// every version of the agent.
+func (d definition) hash() string {
+	d.Ports = slices.Clone(d.Ports)
+	for i := range d.Ports {
+		d.Ports[i].RemotePort, d.Ports[i].CloudRemotePort, d.Ports[i].HostPort = 0, 0, 0
+	}
+	if len(d.Environment) == 0 {
+		d.Environment = nil
+	}
+	if len(d.Template) == 0 {
+		d.Template = nil
+	}
+	if len(d.Ports) == 0 {
+		d.Ports = nil
+	}
+	raw, err := json.Marshal(d) // maps are written in the order of their keys
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(raw)
+	return "1-" + hex.EncodeToString(sum[:12])
+}
+
+// image is the reference of an app's image.
+func (a *Apps) image(r protocol.AppRequest, version string) string {
+	return a.repository(r.ID(), r.AppName) + ":" + version
+}
+
+func (a *Apps) repository(id protocol.AppID, name string) string {
+	f := a.cfg.Facts()
+	return protocol.RegistryImage(f.Registry, f.Repository, id.Stage, a.cfg.Arch, id.Key, name)
+}
+
+func (a *Apps) dataFolder(r protocol.AppRequest) string {
+	return filepath.Join(a.cfg.AppsDir, strings.ToLower(string(r.Stage)), strings.ToLower(r.AppName))
+}
+
+func (a *Apps) sharedFolder() string { return filepath.Join(a.cfg.AppsDir, "shared") }
+
+func (a *Apps) define(r protocol.AppRequest, version string) definition {
+	mounts := []container.Mount{
+		{Source: a.sharedFolder(), Target: "/shared"},
+		{Source: a.dataFolder(r), Target: "/data"},
+	}
+	for _, path := range a.cfg.HostPaths {
+		mounts = append(mounts, container.Mount{Source: path, Target: path})
+	}
+	return definition{
+		Image:       a.image(r, version),
+		Environment: r.Environment,
+		Template:    r.EnvironmentTemplate,
+		Ports:       r.Ports,
+		NetworkMode: "bridge",
+		Privileged:  a.cfg.Privileged,
+		Mounts:      mounts,
+	}
+}
+
+// spec is the container to create for a wish (life §3.3). ports are the managed
+// host ports by "tcp/8080".
+func (a *Apps) spec(r protocol.AppRequest, version string, release uint64, ports map[string]uint16, vars []variable) container.Spec {
+	d := a.define(r, version)
+	s := container.Spec{
+		Name:  protocol.ContainerName(r.Stage, r.AppKey, r.AppName),
+		Image: d.Image,
+		Labels: map[string]string{
+			labelReal:    "True",
+			labelSerial:  a.cfg.Facts().Serial,
+			labelKey:     strconv.FormatUint(r.AppKey, 10),
+			labelName:    r.AppName,
+			labelStage:   string(r.Stage),
+			labelVersion: version,
+			labelRelease: strconv.FormatUint(release, 10),
+			labelHash:    d.hash(),
+		},
+		TTY:         true,
+		OpenStdin:   r.Stage == protocol.Dev,
+		Privileged:  d.Privileged,
+		NetworkMode: d.NetworkMode,
+		ExtraHosts:  []string{"host.docker.internal:host-gateway"},
+		Mounts:      d.Mounts,
+	}
+	if d.Privileged {
+		s.Devices = []string{"/dev"}
+	}
+	if a.cfg.GPU() {
+		s.Runtime = "nvidia"
+	}
+	for _, v := range vars {
+		if len(v.line()) <= longestVariable {
+			s.Env = append(s.Env, v.line())
+		}
+	}
+	for _, p := range r.Ports {
+		host, ok := ports[portKey(p.Wire(), p.Port)]
+		port := container.Port{Container: p.Port, Host: host, Protocol: p.Wire()}
+		if p.LocalIP == "" && ok && !slices.Contains(s.Ports, port) {
+			s.Ports = append(s.Ports, port)
+		}
+	}
+	return s
+}
+
+// owner tells by its labels whose container this is. ok is false for one that
+// is not this device's.
+func owner(labels map[string]string, serial string) (id protocol.AppID, ok bool) {
+	if serial == "" || labels[labelSerial] != serial {
+		return id, false
+	}
+	key, err := strconv.ParseUint(labels[labelKey], 10, 64)
+	id = protocol.AppID{Key: key, Stage: protocol.Stage(labels[labelStage])}
+	return id, err == nil && key != 0 && id.Stage.Valid()
+}
+
+// adoptable tells whether a container without our labels was made for this
+// device by an agent of the contract (design S7): its name is exactly the one
+// that its own variables make, it carries the contract's label, and its serial
+// number is ours. The app's name comes from its variables, as containers' names
+// have lost its capitals.
+func adoptable(c container.Container, serial string) (id protocol.AppID, name string, ok bool) {
+	env := map[string]string{}
+	for _, line := range c.Env {
+		k, v, _ := strings.Cut(line, "=")
+		env[k] = v
+	}
+	key, err := strconv.ParseUint(env["APP_KEY"], 10, 64)
+	id = protocol.AppID{Key: key, Stage: protocol.Stage(env["ENV"])}
+	name = env["APP_NAME"]
+	ok = err == nil && key != 0 && id.Stage.Valid() && serial != "" &&
+		c.Labels[labelReal] == "True" &&
+		env["DEVICE_SERIAL_NUMBER"] == serial &&
+		protocol.CheckAppName(name) == nil &&
+		c.Name == protocol.ContainerName(id.Stage, id.Key, name)
+	return id, name, ok
+}
+
+// versionOf is the tag of an image reference.
+func versionOf(image string) string {
+	slash := strings.LastIndexByte(image, '/')
+	if colon := strings.LastIndexByte(image, ':'); colon > slash {
+		return image[colon+1:]
+	}
+	return ""
+}
+
+func (d definition) String() string { return fmt.Sprintf("%s %s", d.Image, d.hash()) }

@@ -1,0 +1,107 @@
+package apps
+
+import "reagent/protocol"
+
+// A step is what a worker does to take an app from one state to another.
+type step string
+
+const (
+	none      step = "none"      // it is as wanted
+	pull      step = "pull"      // get the image
+	run       step = "run"       // get the image if need be, create and start the container
+	stop      step = "stop"      // end and remove the container, keep image and data
+	settle    step = "settle"    // clear what an interrupted step left, then be PRESENT
+	remove    step = "remove"    // container and images go, data stays
+	uninstall step = "uninstall" // remove, and the data goes too
+	update    step = "update"    // replace the version as one transaction (design S16)
+	refused   step = "refused"   // not for this kind of app
+)
+
+// An edge is an app's state and the state that is wanted of it.
+type edge struct {
+	from   protocol.State
+	wanted protocol.State // settled
+}
+
+// transitions is the life cycle of an installed (PROD) app with one container:
+// the step that takes it from a state towards a wish. Every pair is listed, by
+// rows that a reviewer can read; the golden file prints them all. A transient
+// state on the left is what an interrupted step left behind: while the step
+// runs, the yields table decides. No state is a dead end.
+//
+// An update is not in the table: it is due whatever the pair is (see plan).
+var transitions = func() map[edge]step {
+	const (
+		present, running, removed, uninstalled = protocol.Present, protocol.Running, protocol.Removed, protocol.Uninstalled
+	)
+	rows := []struct {
+		from                                   protocol.State
+		present, running, removed, uninstalled step
+	}{
+		{protocol.Removed, pull, run, none, uninstall},
+		{protocol.Uninstalled, pull, run, none, none},
+		{protocol.Present, none, run, remove, uninstall},
+		{protocol.Running, stop, none, remove, uninstall},
+		{protocol.Failed, settle, run, remove, uninstall},
+		{protocol.Stopped, settle, run, remove, uninstall},
+		{protocol.Built, none, run, remove, uninstall},
+		{protocol.Published, none, run, remove, uninstall},
+		{protocol.Downloading, pull, run, remove, uninstall},
+		{protocol.Starting, stop, run, remove, uninstall},
+		{protocol.Stopping, stop, run, remove, uninstall},
+		{protocol.Deleting, settle, run, remove, uninstall},
+		{protocol.Updating, settle, run, remove, uninstall},
+		{protocol.Transfered, pull, run, remove, uninstall},
+		{protocol.Transfering, pull, run, remove, uninstall},
+		{protocol.Building, settle, run, remove, uninstall},
+		{protocol.Publishing, settle, run, remove, uninstall},
+	}
+	all := make(map[edge]step)
+	for _, r := range rows {
+		all[edge{r.from, present}] = r.present
+		all[edge{r.from, running}] = r.running
+		all[edge{r.from, removed}] = r.removed
+		all[edge{r.from, uninstalled}] = r.uninstalled
+		// Building and publishing are for a developer's copy (DEV); nobody can
+		// wish for a failure, and STOPPED is a word that no agent ever reached.
+		for _, never := range []protocol.State{protocol.Built, protocol.Published, protocol.Failed, protocol.Stopped} {
+			all[edge{r.from, never}] = refused
+		}
+	}
+	return all
+}()
+
+// yields tells for each step whether a newer wish ends it before its time
+// (life §2.2: the rows of the transient states). The short steps are not worth
+// interrupting: they end, and the newest wish is looked at right after.
+var yields = map[step]func(doing, newer protocol.AppRequest) bool{
+	pull: func(doing, newer protocol.AppRequest) bool {
+		return goes(newer) || !sameImage(doing, newer)
+	},
+	run: func(doing, newer protocol.AppRequest) bool {
+		return newer.Target.Settled() != protocol.Running || !sameImage(doing, newer)
+	},
+	update: func(doing, newer protocol.AppRequest) bool {
+		return goes(newer) || !newer.RequestUpdate || !sameImage(doing, newer)
+	},
+}
+
+func goes(r protocol.AppRequest) bool { return r.Target.Settled().Gone() }
+
+func sameImage(a, b protocol.AppRequest) bool {
+	return a.AppName == b.AppName && versionToRun(a) == versionToRun(b) && (!b.RequestUpdate || a.NewestVersion == b.NewestVersion)
+}
+
+// versionToRun is the version that a wish means for an app of which nothing is
+// installed: the one that the studio has as installed, else the newest.
+func versionToRun(r protocol.AppRequest) string {
+	if r.RequestUpdate && r.NewestVersion != "" {
+		return r.NewestVersion
+	}
+	for _, v := range []string{r.PresentVersion, r.NewestVersion, r.Version} {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

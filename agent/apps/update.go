@@ -1,0 +1,311 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"reagent/container"
+	"reagent/persistence/device"
+	"reagent/protocol"
+)
+
+// An update is a transaction (design S16). Its phases, and what each finds when
+// the agent was killed in it:
+//
+//	UPDATING    pull                     the old version runs; nothing to mend
+//	parking     stop + rename the old    marker written: goes on
+//	starting    start the new            container there or not: goes on
+//	probation   watch it for 30 s        watched from the start again
+//	rollback    new away, old back       goes on
+//
+// The marker (device.Swap) is written before the first container is touched and
+// cleared after the last.
+func (w *worker) update(ctx context.Context, j *job) error {
+	r := j.req()
+	if err := w.set(j, protocol.Updating, reporting{}); err != nil {
+		return err
+	}
+	w.a.cfg.AppLog.Clear(j.cn())
+	if err := w.fetch(ctx, j, r.NewestVersion, protocol.Updating); err != nil {
+		return w.keepOld(ctx, j, err)
+	}
+	if r.Target.Settled() != protocol.Running {
+		return w.updateStopped(ctx, j)
+	}
+	// From here on a newer wish that takes the update back finds the marker.
+	if err := w.turn(ctx, run); err != nil {
+		return w.keepOld(ctx, j, err)
+	}
+	swap := j.have.Swap
+	switch {
+	case swap != nil:
+		// The version under probation is replaced: what is parked stays the one
+		// to come back to.
+		if j.seen != nil {
+			if err := w.end(ctx, *j.seen); err != nil {
+				return err
+			}
+			j.seen = nil
+		}
+	default:
+		swap = &device.Swap{Version: j.have.Version, ReleaseKey: j.have.ReleaseKey, ConfigHash: j.have.ConfigHash, Adopted: j.have.Adopted}
+		if j.seen != nil {
+			swap.Parked = j.seen.ID
+			swap.ConfigHash = w.madeFrom(j)
+		}
+	}
+	swap.Phase, swap.ToVersion, swap.ToRelease, swap.WishSeq = device.SwapParking, r.NewestVersion, r.NewReleaseKey, j.wish.Seq
+	swap.ToContainer, swap.Started = "", time.Time{}
+	j.have.Swap = swap
+	if err := w.save(j); err != nil {
+		return err
+	}
+	return w.resume(ctx, j)
+}
+
+// keepOld ends an update whose download failed or was cancelled: the old version
+// is where it was, and the report says so.
+func (w *worker) keepOld(_ context.Context, j *job, cause error) error {
+	back := protocol.Removed
+	switch {
+	case j.seen != nil && j.seen.Status == container.StatusRunning:
+		back = protocol.Running
+	case j.installed():
+		back = protocol.Present
+	}
+	if errors.Is(cause, errSuperseded) {
+		j.have.UpdateStatus = protocol.UpdateCanceled
+		return errors.Join(w.set(j, back, reporting{keep: true}), cause)
+	}
+	if engineGone(cause) || errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if err := w.fail(j, fmt.Errorf("update to %s: %w", j.req().NewestVersion, cause)); err != nil || back == protocol.Removed {
+		return err
+	}
+	return w.set(j, back, reporting{})
+}
+
+// updateStopped replaces the version of an app that is not to run: there is
+// nothing to watch.
+func (w *worker) updateStopped(ctx context.Context, j *job) error {
+	if j.seen != nil {
+		if err := w.end(ctx, *j.seen); err != nil {
+			return err
+		}
+		j.seen = nil
+	}
+	w.adoptVersion(j, j.req().NewestVersion, j.req().NewReleaseKey)
+	return w.pending(j)
+}
+
+func (w *worker) adoptVersion(j *job, version string, release uint64) {
+	if old := j.have.Version; old != "" && old != version {
+		j.have.PreviousImage = w.a.image(j.req(), old)
+	}
+	j.have.Version, j.have.ReleaseKey, j.have.ConfigHash, j.have.Adopted, j.have.Rejected = version, release, "", false, nil
+}
+
+// pending reports the new version as present. Only this report carries the
+// status; all after it say that the update is completed (wire §6.3), and that
+// is what a restart must find.
+func (w *worker) pending(j *job) error {
+	status := protocol.UpdatePending
+	j.have.UpdateStatus = protocol.UpdateCompleted
+	return w.set(j, protocol.Present, reporting{status: &status, keep: true})
+}
+
+// resume takes an update from the phase that its marker tells to the next.
+func (w *worker) resume(ctx context.Context, j *job) error {
+	switch j.have.Swap.Phase {
+	case device.SwapParking:
+		return w.park(ctx, j)
+	case device.SwapStarting:
+		return w.startNew(ctx, j)
+	case device.SwapRollback:
+		return w.rollBack(ctx, j)
+	}
+	return fmt.Errorf("the update is in an unknown phase %q", j.have.Swap.Phase)
+}
+
+// park moves the old container out of the way: stopped, its ports free, under a
+// name that nobody takes for an app's.
+func (w *worker) park(ctx context.Context, j *job) error {
+	swap, e := j.have.Swap, w.a.cfg.Engine
+	w.a.cfg.AppLog.Detach(j.cn())
+	if swap.Parked != "" {
+		old, err := e.Inspect(ctx, swap.Parked)
+		switch {
+		case errors.Is(err, container.ErrNotFound):
+			swap.Parked = ""
+		case err != nil:
+			return err
+		default:
+			if old.Status == container.StatusRunning || old.Status == container.StatusPaused {
+				if err := e.Stop(ctx, old.ID, w.a.cfg.Waits.StopGrace); err != nil {
+					return fmt.Errorf("stop the old version: %w", err)
+				}
+			}
+			if old.Name != parkedName(old.ID) {
+				if err := e.Rename(ctx, old.ID, parkedName(old.ID)); err != nil {
+					return fmt.Errorf("park the old version: %w", err)
+				}
+			}
+		}
+	}
+	j.seen = nil
+	w.adoptVersion(j, swap.ToVersion, swap.ToRelease)
+	swap.Phase = device.SwapStarting
+	if err := w.pending(j); err != nil {
+		return err
+	}
+	return w.startNew(ctx, j)
+}
+
+// startNew starts the new version; its probation begins when it runs.
+func (w *worker) startNew(ctx context.Context, j *job) error {
+	if j.req().Target.Settled() != protocol.Running {
+		return w.commit(ctx, j)
+	}
+	if err := w.set(j, protocol.Starting, reporting{}); err != nil {
+		return err
+	}
+	err := w.launch(ctx, j)
+	switch {
+	case err == nil, engineGone(err), context.Cause(ctx) != nil:
+		return err
+	}
+	return w.reject(ctx, j, err.Error())
+}
+
+// renewProbation begins a probation again after the agent or the engine was
+// away: what happened meanwhile is not the new version's fault.
+func (w *worker) renewProbation(j *job) error {
+	if j.seen != nil && j.seen.Status == container.StatusRunning {
+		j.have.Swap.ToContainer, j.have.Swap.Started = j.seen.ID, time.Now().UTC()
+	} else {
+		j.have.Swap.Phase = device.SwapStarting
+	}
+	return w.save(j)
+}
+
+// restartSwap replaces the container under probation because the wish for it
+// changed; the probation begins again.
+func (w *worker) restartSwap(ctx context.Context, j *job) error {
+	j.have.Swap.Phase = device.SwapStarting
+	if err := w.save(j); err != nil {
+		return err
+	}
+	return w.startNew(ctx, j)
+}
+
+// commit ends an update well: the parked container goes, its image stays until
+// the next update.
+func (w *worker) commit(ctx context.Context, j *job) error {
+	swap := j.have.Swap
+	if swap.Parked != "" {
+		if err := w.a.cfg.Engine.Remove(ctx, swap.Parked); err != nil && !errors.Is(err, container.ErrNotFound) {
+			return fmt.Errorf("remove the parked container: %w", err)
+		}
+	}
+	j.have.Swap = nil
+	if err := w.save(j); err != nil {
+		return err
+	}
+	w.crash.reset()
+	w.removeOldImages(ctx, j)
+	return nil
+}
+
+// removeOldImages keeps the installed version and the one before it.
+func (w *worker) removeOldImages(ctx context.Context, j *job) {
+	images, err := w.a.cfg.Engine.Images(ctx)
+	if err != nil {
+		return // the next update or a prune takes them
+	}
+	repo := w.a.repository(w.id, j.have.AppName) + ":"
+	for _, image := range images {
+		for _, tag := range image.Tags {
+			if len(tag) > len(repo) && tag[:len(repo)] == repo && tag != repo+j.have.Version && tag != j.have.PreviousImage {
+				w.removeImage(ctx, tag)
+			}
+		}
+	}
+}
+
+// reject begins the roll-back of a version that failed its probation.
+func (w *worker) reject(ctx context.Context, j *job, reason string) error {
+	swap := j.have.Swap
+	if swap.Version == "" && swap.Parked == "" {
+		// There was nothing before it to come back to: it is an app that fails.
+		j.have.Swap = nil
+		return errors.New(reason)
+	}
+	swap.Phase, swap.Reason = device.SwapRollback, reason
+	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Version %s failed: %s. Going back to version %s", swap.ToVersion, reason, swap.Version))
+	if err := w.set(j, protocol.Failed, reporting{err: fmt.Sprintf("update to %s: %s", swap.ToVersion, reason), keep: true}); err != nil {
+		return err
+	}
+	return w.rollBack(ctx, j)
+}
+
+// rollBack brings the old version back.
+func (w *worker) rollBack(ctx context.Context, j *job) error {
+	swap, e := j.have.Swap, w.a.cfg.Engine
+	w.a.cfg.AppLog.Detach(j.cn())
+	if j.seen != nil && j.seen.ID != swap.Parked {
+		if err := w.end(ctx, *j.seen); err != nil {
+			return err
+		}
+		j.seen = nil
+	}
+	var old *container.Container
+	if swap.Parked != "" {
+		c, err := e.Inspect(ctx, swap.Parked)
+		switch {
+		case errors.Is(err, container.ErrNotFound):
+		case err != nil:
+			return err
+		default:
+			if c.Name != j.cn() {
+				if err := e.Rename(ctx, c.ID, j.cn()); err != nil {
+					return fmt.Errorf("bring the old version back: %w", err)
+				}
+			}
+			old = &c
+		}
+	}
+	var startErr error
+	if old != nil {
+		if startErr = e.Start(ctx, old.ID); engineGone(startErr) {
+			return startErr
+		}
+		if startErr == nil {
+			c, err := w.running(ctx, old.ID)
+			if engineGone(err) {
+				return err
+			}
+			startErr = err
+			old = &c
+		}
+	}
+	j.seen = old
+	j.have.Version, j.have.ReleaseKey, j.have.ConfigHash, j.have.Adopted = swap.Version, swap.ReleaseKey, swap.ConfigHash, swap.Adopted
+	j.have.PreviousImage = ""
+	j.have.Rejected = &device.Rejected{Version: swap.ToVersion, ReleaseKey: swap.ToRelease, WishSeq: j.wish.Seq, Reason: swap.Reason}
+	j.have.Swap = nil
+	j.have.UpdateStatus = protocol.UpdateCanceled
+	switch {
+	case old == nil: // only its image is left; the next pass runs it again
+		return w.set(j, protocol.Present, reporting{keep: true})
+	case startErr != nil:
+		return w.set(j, protocol.Failed, reporting{err: fmt.Sprintf("the old version does not start again: %v", startErr), keep: true})
+	}
+	if err := w.set(j, protocol.Running, reporting{keep: true}); err != nil {
+		return err
+	}
+	w.a.cfg.AppLog.Attach(j.cn(), old.ID)
+	return nil
+}

@@ -1,0 +1,403 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reagent/container"
+	"reagent/internal/backoff"
+	"reagent/persistence/device"
+	"reagent/protocol"
+)
+
+// errSuperseded ends a step that the newest wish made pointless.
+var errSuperseded = errors.New("superseded by a newer wish")
+
+// A worker brings one app about. Its goroutine is the only one that touches the
+// app's container and its record; the others leave a note and poke it.
+type worker struct {
+	a       *Apps
+	id      protocol.AppID
+	wake    chan struct{} // capacity 1
+	started bool          // a.mu guards it
+
+	linked atomic.Bool   // the link came back: what waited for it may try again
+	stale  atomic.Bool   // rewrite what the app reads of our knowledge
+	untold atomic.Bool   // the studio does not know the app's state
+	forget atomic.Uint64 // the Seq of a wish that the studio no longer knows
+
+	mu    sync.Mutex
+	doing *operation // nil between steps
+
+	// Only the worker's goroutine uses what follows.
+	crash    crashLoop
+	wishSeq  uint64 // of the newest wish that was looked at
+	answered uint64 // Seq of the newest wish that a report answered
+	epoch    uint64 // of the engine, at the last look
+}
+
+// An operation is a step under way.
+type operation struct {
+	step   step
+	wish   protocol.AppRequest
+	cancel context.CancelCauseFunc
+}
+
+func newWorker(a *Apps, id protocol.AppID) *worker {
+	w := &worker{a: a, id: id, wake: make(chan struct{}, 1)}
+	w.poke()
+	return w
+}
+
+func (w *worker) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wished tells the worker of a newer wish, which is stored already. It ends the
+// step under way if that has become pointless.
+func (w *worker) wished(newest protocol.AppRequest) {
+	w.mu.Lock()
+	if op := w.doing; op != nil {
+		if pointless := yields[op.step]; pointless != nil && pointless(op.wish, newest) {
+			op.cancel(errSuperseded)
+		}
+	}
+	w.mu.Unlock()
+	w.poke()
+}
+
+// begin marks a step as under way; the context that it returns ends when a newer
+// wish makes the step pointless.
+func (w *worker) begin(ctx context.Context, s step, wish protocol.AppRequest) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w.mu.Lock()
+	w.doing = &operation{step: s, wish: wish, cancel: cancel}
+	w.mu.Unlock()
+	return ctx, func() {
+		w.mu.Lock()
+		w.doing = nil
+		w.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// turn makes the step under way another one, which may yield to other wishes; it
+// fails if the newest wish is one of them.
+func (w *worker) turn(ctx context.Context, s step) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	op := w.doing
+	op.step = s
+	newest, ok, err := w.a.cfg.Store.Wanted(w.id)
+	if err == nil && ok && yields[s](op.wish, newest.Request) {
+		op.cancel(errSuperseded)
+	}
+	return context.Cause(ctx)
+}
+
+// run looks at the app whenever something may have changed, until ctx ends.
+func (w *worker) run(ctx context.Context) {
+	for {
+		after, done := w.look(ctx)
+		if done {
+			return
+		}
+		var timer <-chan time.Time
+		if after > 0 {
+			timer = time.After(after)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer:
+		case <-w.wake:
+		}
+	}
+}
+
+// look takes steps until the app is as wanted or has to wait: for after, or,
+// when that is 0, for a poke. done means that there is no such app any more.
+func (w *worker) look(ctx context.Context) (after time.Duration, done bool) {
+	for ctx.Err() == nil {
+		again, after, err := w.guarded(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			w.a.cfg.Log.Error().Err(err).Stringer("app", w.id).Msg("app not looked after")
+			return jitter(w.a.cfg.Waits.EngineRetry), false
+		case again:
+			continue
+		}
+		return after, after == 0 && w.a.retire(w)
+	}
+	return 0, false
+}
+
+// guarded is pass, with the edge of design S2: a panic in one step of an app is
+// that app's failure.
+func (w *worker) guarded(ctx context.Context) (again bool, after time.Duration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.a.cfg.Log.Error().Interface("panic", p).Bytes("stack", debug.Stack()).Stringer("app", w.id).Msg("panic in an app's step")
+			again, after, err = false, 0, w.panicked(fmt.Sprint(p))
+		}
+	}()
+	return w.pass(ctx)
+}
+
+func (w *worker) panicked(what string) error {
+	j, err := w.load()
+	if err != nil || j == nil {
+		return err
+	}
+	return w.fail(j, fmt.Errorf("internal error: %s", what))
+}
+
+// A job is what a worker has before it: the wish, the record, the container.
+type job struct {
+	wish device.Wanted
+	have device.Actual
+	seen *container.Container // nil = there is none of ours
+}
+
+func (j *job) req() protocol.AppRequest { return j.wish.Request }
+
+func (j *job) cn() string {
+	return protocol.ContainerName(j.have.Stage, j.have.AppKey, j.have.AppName)
+}
+
+// installed tells whether a version of the app is on the device.
+func (j *job) installed() bool { return !j.have.State.Gone() && j.have.Version != "" }
+
+// version is the one that the app is to run.
+func (j *job) version() string {
+	if j.installed() {
+		return j.have.Version
+	}
+	return versionToRun(j.req())
+}
+
+// release is the key that belongs to version.
+func (j *job) release() uint64 {
+	r := j.req()
+	switch {
+	case j.installed() && j.have.ReleaseKey != 0:
+		return j.have.ReleaseKey
+	case r.RequestUpdate && r.NewReleaseKey != 0 && j.version() == r.NewestVersion:
+		return r.NewReleaseKey
+	}
+	return r.ReleaseKey
+}
+
+// load reads wish and record; nil when nobody wants anything of the app.
+func (w *worker) load() (*job, error) {
+	wish, wanted, err := w.a.cfg.Store.Wanted(w.id)
+	if err != nil {
+		return nil, fmt.Errorf("read the wish: %w", err)
+	}
+	have, known, err := w.a.cfg.Store.Actual(w.id)
+	if err != nil {
+		return nil, fmt.Errorf("read the state: %w", err)
+	}
+	if !wanted {
+		return nil, nil
+	}
+	if !known {
+		have = device.Actual{AppKey: w.id.Key, Stage: w.id.Stage, State: protocol.Removed}
+		if wish.Request.Current.Gone() {
+			have.State = wish.Request.Current
+		}
+	}
+	if have.State.Gone() || have.AppName == "" {
+		have.AppName = wish.Request.AppName
+	}
+	have.RequestorAccountKey = wish.Request.RequestorAccountKey
+	return &job{wish: wish, have: have}, nil
+}
+
+// pass looks once and takes at most one step. again asks for another pass.
+func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err error) {
+	j, err := w.load()
+	if err != nil || j == nil || !drivable(j.req()) {
+		return false, 0, err
+	}
+	if j.wish.Seq != w.wishSeq {
+		w.wishSeq = j.wish.Seq
+		w.crash.reset() // the newest wish wins, also over a pause
+	}
+	if w.linked.Swap(false) {
+		w.crash.next = time.Time{}
+	}
+	epoch, reachable := w.a.engineEpoch()
+	if !reachable {
+		return false, 0, nil // whoever reaches the engine pokes
+	}
+	first := epoch != w.epoch
+	if err := w.observe(ctx, j); err != nil {
+		return w.engineTrouble(err)
+	}
+	if w.forget.Load() == j.wish.Seq {
+		return w.forgotten(ctx, j)
+	}
+	if err := w.correct(ctx, j, first); err != nil {
+		return w.engineTrouble(err)
+	}
+	w.epoch = epoch
+	if w.stale.Swap(false) && j.have.State == protocol.Running {
+		w.refresh(j)
+	}
+	if w.untold.Swap(false) {
+		w.answered = 0
+	}
+	if first && j.seen != nil && j.seen.Status == container.StatusRunning {
+		w.a.cfg.AppLog.Attach(j.cn(), j.seen.ID)
+	}
+	if err := w.learnHash(j); err != nil {
+		return false, 0, err
+	}
+
+	now := time.Now()
+	p := w.plan(j, now)
+	switch {
+	case p.wait > 0:
+		return false, p.wait, nil
+	case p.do == nil:
+		return w.answer(j)
+	}
+	stepCtx, end := w.begin(ctx, p.step, j.req())
+	err = p.do(stepCtx, j)
+	cause := context.Cause(stepCtx)
+	end()
+	switch {
+	case err == nil:
+		w.answered = j.wish.Seq
+		return true, 0, nil
+	case ctx.Err() != nil:
+		return false, 0, ctx.Err()
+	case errors.Is(cause, errSuperseded):
+		return true, 0, nil
+	case engineGone(err):
+		return w.engineTrouble(fmt.Errorf("%s: %w", p.step, err))
+	}
+	return true, 0, w.fail(j, err)
+}
+
+// answer ends a wish for which there is nothing to do: the studio is told where
+// the app stands, as the contract does for a wish that is met already.
+func (w *worker) answer(j *job) (again bool, after time.Duration, err error) {
+	told := w.answered == j.wish.Seq
+	if j.req().Target.Settled().Gone() && j.have.State.Gone() {
+		w.answered = j.wish.Seq
+		_, err = w.a.cfg.Store.Drop(w.id, j.wish.Seq, w.outgoing(j, reporting{}))
+		w.a.reporter.poke()
+		return err == nil, 0, err
+	}
+	if told {
+		return false, 0, nil
+	}
+	if err := w.set(j, j.have.State, reporting{err: j.have.Error}); err != nil {
+		return false, 0, err
+	}
+	w.answered = j.wish.Seq
+	return false, 0, nil
+}
+
+// engineTrouble is not the app's failure: its state stays, and it is looked at
+// again when the engine may answer.
+func (w *worker) engineTrouble(err error) (bool, time.Duration, error) {
+	if !engineGone(err) {
+		return false, 0, err
+	}
+	w.a.cfg.Log.Warn().Err(err).Stringer("app", w.id).Msg("engine does not answer")
+	return false, jitter(w.a.cfg.Waits.EngineRetry), nil
+}
+
+func engineGone(err error) bool {
+	return errors.Is(err, container.ErrUnavailable) || errors.Is(err, container.ErrTimeout)
+}
+
+// fail makes the app FAILED and begins the pause before the next attempt.
+func (w *worker) fail(j *job, cause error) error {
+	if err := w.set(j, protocol.Failed, reporting{err: cause.Error()}); err != nil {
+		return errors.Join(cause, err)
+	}
+	w.a.cfg.Log.Warn().Err(cause).Stringer("app", w.id).Str("name", j.have.AppName).Msg("app failed")
+	what := "The app failed, reason: "
+	if j.req().Target.Settled() == protocol.Running {
+		what = "The app failed to start, reason: "
+	}
+	w.a.cfg.AppLog.Agent(j.cn(), what+cause.Error())
+	w.pause(j, 0)
+	return nil
+}
+
+// pause begins the crash loop's wait and says so in the app's log.
+func (w *worker) pause(j *job, ranFor time.Duration) {
+	nth, wait := w.crash.failed(w.a.cfg.Waits.Crash, time.Now(), ranFor)
+	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Entered a crashloop (%s attempt), retrying in %s", ordinal(nth), wait.Round(100*time.Millisecond)))
+}
+
+// reporting says how a state is told to the studio.
+type reporting struct {
+	err    string
+	status *protocol.UpdateStatus // of this report; nil = the record's
+	keep   bool                   // never dropped
+}
+
+// set is the one place where an app's state is written: disk first, then the
+// studio, in the order of the changes.
+func (w *worker) set(j *job, s protocol.State, r reporting) error {
+	changed := j.have.State != s || j.have.Error != r.err
+	j.have.State, j.have.Error = s, r.err
+	if changed {
+		j.have.Changed = time.Now().UTC()
+		w.a.cfg.Log.Info().Stringer("app", w.id).Str("name", j.have.AppName).Str("state", string(s)).Msg("app state")
+	}
+	if err := w.a.cfg.Store.Save(j.have, w.outgoing(j, r)); err != nil {
+		return fmt.Errorf("store state %s: %w", s, err)
+	}
+	w.a.reporter.poke()
+	w.a.changed()
+	return nil
+}
+
+func (w *worker) outgoing(j *job, r reporting) device.Outgoing {
+	f := w.a.cfg.Facts()
+	req := j.req()
+	status := j.have.UpdateStatus
+	if r.status != nil {
+		status = *r.status
+	}
+	return device.Outgoing{
+		Report: protocol.StateReport{
+			AppKey: w.id.Key, DeviceKey: f.DeviceKey, SwarmKey: f.SwarmKey, SerialNumber: f.Serial,
+			Stage: w.id.Stage, State: j.have.State,
+			RequestorAccountKey: req.RequestorAccountKey,
+			ReleaseKey:          j.release(),
+			RequestUpdate:       w.updateDue(j),
+			UpdateStatus:        status,
+			Error:               r.err,
+		},
+		Coalesce: !w.a.cfg.Studio.Online(),
+		Keep:     r.keep,
+	}
+}
+
+// save writes the record without telling anybody.
+func (w *worker) save(j *job) error {
+	if err := w.a.cfg.Store.Save(j.have); err != nil {
+		return fmt.Errorf("store the record: %w", err)
+	}
+	return nil
+}
+
+// jitter spreads a regular pause over [d/2, 3d/2], so that nothing happens at a
+// fixed second (design rule 10).
+func jitter(d time.Duration) time.Duration { return d/2 + backoff.Jitter(d) + 1 }
