@@ -31,7 +31,7 @@ func ParseImageName(name string) (stage Stage, arch string, appKey uint64, appNa
 	}
 	stage = Stage(strings.ToUpper(parts[0]))
 	appKey, err := strconv.ParseUint(parts[2], 10, 64)
-	if err != nil || !stage.Valid() || name != ImageName(stage, parts[1], appKey, parts[3]) {
+	if err != nil || !stage.Valid() || CheckAppName(parts[3]) != nil || name != ImageName(stage, parts[1], appKey, parts[3]) {
 		return "", "", 0, "", false
 	}
 	return stage, parts[1], appKey, parts[3], true

@@ -14,7 +14,7 @@ func TestImageNamesAreTakenApartAsTheyWereMade(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", "hello", "prod_amd64_6", "prod_amd64_6_", "prod__6_hello", "prod_amd64_06_hello", "prod_amd64_x_hello",
-		"Prod_amd64_6_hello", "prod_amd64_6_Hello", "test_amd64_6_hello", "prod_amd64_-6_hello",
+		"Prod_amd64_6_hello", "prod_amd64_6_Hello", "test_amd64_6_hello", "prod_amd64_-6_hello", "prod_amd64_6_hello/x", "prod_amd64_6_..",
 	} {
 		if _, _, _, _, ok := ParseImageName(name); ok {
 			t.Errorf("ParseImageName(%q) is ok, want not", name)
