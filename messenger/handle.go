@@ -80,7 +80,7 @@ type eventQueue struct {
 	mu      sync.Mutex
 	waiting []Event
 	busy    bool // a goroutine works on waiting
-	lost    int  // since the queue was last empty
+	lost    int  // not yet in the log
 }
 
 // push is called on the goroutine that receives, so it never waits.
@@ -110,25 +110,30 @@ func (q *eventQueue) push(msg *wamp.Event) {
 func (q *eventQueue) work() {
 	defer q.link.s.handlers.leave()
 	for {
-		q.mu.Lock()
-		batch, lost := q.waiting, q.lost
-		q.waiting, q.lost = nil, 0
-		if len(batch) == 0 {
-			q.busy = false
-		}
-		q.mu.Unlock()
-		if lost > 0 {
-			q.link.s.cfg.Log.Warn().Str("topic", q.topic).Int("lost", lost).Msg("events lost: their handler is too slow")
-		}
-		if len(batch) == 0 {
+		e, ok := q.pop()
+		if !ok {
 			return
 		}
-		for _, e := range batch {
-			h := q.handler()
-			if h == nil || q.link.ctx.Err() != nil {
-				break
-			}
+		if h := q.handler(); h != nil && q.link.ctx.Err() == nil {
 			q.link.guarded("topic", e.Topic, func() { h(q.link.ctx, e) })
 		}
 	}
+}
+
+// pop takes the oldest event; without one, work is over.
+func (q *eventQueue) pop() (e Event, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.lost > 0 && (len(q.waiting) == 0 || q.lost >= q.link.s.cfg.EventQueue) {
+		q.link.s.cfg.Log.Warn().Str("topic", q.topic).Int("lost", q.lost).Msg("events lost: their handler is too slow")
+		q.lost = 0
+	}
+	if len(q.waiting) == 0 {
+		q.waiting, q.busy = nil, false
+		return Event{}, false
+	}
+	e = q.waiting[0]
+	q.waiting[0] = Event{} // its content is not kept by the slice behind
+	q.waiting = q.waiting[1:]
+	return e, true
 }

@@ -254,7 +254,7 @@ func (l *Link) guarded(what, uri string, run func()) (panicked bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			panicked = true
-			l.s.cfg.Log.Error().Str(what, uri).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("handler panicked")
+			l.s.cfg.Log.Error().Str(what, uri).Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Msg("handler panicked")
 		}
 	}()
 	run()

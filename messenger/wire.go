@@ -59,6 +59,9 @@ var formats = map[string]format{
 }
 
 func (f format) encode(msg wamp.Message, most int64) (raw []byte, err error) {
+	if f.binary {
+		msg = validMessage(msg)
+	}
 	raw, err = f.Serialize(msg)
 	if err != nil {
 		return nil, &unsendable{protocol.CodeInternal, fmt.Errorf("encode %v: %w", msg.MessageType(), err)}

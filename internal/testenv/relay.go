@@ -18,6 +18,7 @@ type Relay struct {
 	mu     sync.Mutex // guards what follows
 	target string
 	delay  time.Duration
+	rate   int // bytes per second each way; 0 = no limit
 	open   map[*relayed]struct{}
 	thawed chan struct{} // closed unless frozen
 	frozen bool
@@ -63,6 +64,14 @@ func (r *Relay) SetDelay(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.delay = d
+}
+
+// SetRate makes the links that are opened from now on narrow: so many bytes per
+// second each way, with little room on the way, so that a sender has to wait.
+func (r *Relay) SetRate(bytesPerSecond int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rate = bytesPerSecond
 }
 
 // Cut resets all links. New ones are taken as before.
@@ -137,7 +146,7 @@ func (r *Relay) carry(link *relayed) {
 		return
 	}
 	r.mu.Lock()
-	target := r.target
+	target, rate := r.target, r.rate
 	r.mu.Unlock()
 	far, err := net.DialTimeout("tcp", target, 10*time.Second)
 	if err != nil {
@@ -151,8 +160,8 @@ func (r *Relay) carry(link *relayed) {
 	}
 	r.mu.Unlock()
 	var ways sync.WaitGroup
-	ways.Go(func() { r.copy(link.near, far) })
-	ways.Go(func() { r.copy(far, link.near) })
+	ways.Go(func() { r.copy(link.near, far, rate) })
+	ways.Go(func() { r.copy(far, link.near, rate) })
 	ways.Wait()
 }
 
@@ -163,12 +172,18 @@ type piece struct {
 }
 
 // copy carries one way: one goroutine reads, this one waits and writes.
-func (r *Relay) copy(from, to net.Conn) {
-	way := make(chan piece, 4096)
+func (r *Relay) copy(from, to net.Conn, rate int) {
+	way, size := make(chan piece, 4096), 32<<10
+	if rate > 0 {
+		way, size = make(chan piece, 4), 4<<10
+		if tcp, ok := from.(*net.TCPConn); ok {
+			_ = tcp.SetReadBuffer(32 << 10)
+		}
+	}
 	r.work.Go(func() {
 		defer close(way)
 		for {
-			buf := make([]byte, 32<<10)
+			buf := make([]byte, size)
 			n, err := from.Read(buf)
 			r.mu.Lock()
 			delay := r.delay
@@ -189,6 +204,12 @@ func (r *Relay) copy(from, to net.Conn) {
 		if wait := time.Until(p.due); wait > 0 {
 			select {
 			case <-time.After(wait):
+			case <-r.done:
+			}
+		}
+		if rate > 0 {
+			select {
+			case <-time.After(time.Duration(len(p.data)) * time.Second / time.Duration(rate)):
 			case <-r.done:
 			}
 		}

@@ -107,3 +107,18 @@ func TestFrozenLinkIsSilentAndThawsWhole(t *testing.T) {
 		t.Errorf("after the thaw %q (%v), want what was sent before", got, err)
 	}
 }
+
+func TestNarrowLinkMakesTheSenderWait(t *testing.T) {
+	r := NewRelay(t, echo(t))
+	r.SetRate(1 << 20)
+	c := dial(t, r)
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	go c.Write(make([]byte, 1<<20))
+	start := time.Now()
+	if _, err := io.CopyN(io.Discard, c, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Since(start); got < 900*time.Millisecond || got > 5*time.Second {
+		t.Errorf("1 MiB at 1 MiB/s took %v", got)
+	}
+}

@@ -1,0 +1,160 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
+)
+
+// An Engine is a Docker Engine that answers.
+type Engine struct {
+	Host   string         // "unix:///…"
+	Prefix string         // belongs to this test alone: whatever carries it is removed at the end
+	API    *client.Client // the engine's own client, to look behind our adapter
+	t      testing.TB
+}
+
+// Docker gives the engine of this machine. It was there before and stays as it
+// is: at the end of the test, exactly those containers and images are removed
+// whose names or labels contain the Prefix, or what Owns was told.
+func Docker(t testing.TB) *Engine {
+	t.Helper()
+	host := os.Getenv(client.EnvOverrideHost)
+	if host == "" {
+		host = client.DefaultDockerHost
+	}
+	e := connect(t, host)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := e.API.Ping(ctx); err != nil {
+		missing(t, "no Docker Engine answers at %s: %v", host, err)
+	}
+	e.Owns(e.Prefix)
+	return e
+}
+
+// missing skips a test, or fails it where the engine must be there.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("REAGENT_REQUIRE_DOCKER") == "1" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+func connect(t testing.TB, host string) *Engine {
+	t.Helper()
+	api, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatalf("engine %s: %v", host, err)
+	}
+	t.Cleanup(func() { api.Close() })
+	var random [4]byte
+	rand.Read(random[:])
+	return &Engine{Host: host, Prefix: "rt" + hex.EncodeToString(random[:]), API: api, t: t}
+}
+
+// Owns has all containers removed at the end of the test whose name, or a value
+// of whose labels, contains mark, and all images with mark in a reference. It
+// must be something that nobody else uses, such as a serial number.
+func (e *Engine) Owns(mark string) {
+	e.t.Helper()
+	if len(mark) < 6 {
+		e.t.Fatalf("%q is too short to be anybody's own", mark)
+	}
+	e.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := e.sweep(ctx, mark); err != nil {
+			e.t.Errorf("clean up after the test: %v", err)
+		}
+	})
+}
+
+func (e *Engine) sweep(ctx context.Context, mark string) error {
+	containers, err := e.API.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return err
+	}
+	for _, c := range containers {
+		words := slices.Clone(c.Names)
+		for _, value := range c.Labels {
+			words = append(words, value)
+		}
+		if !containsMark(words, mark) {
+			continue
+		}
+		err := e.API.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+			return err
+		}
+	}
+	images, err := e.API.ImageList(ctx, image.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, i := range images {
+		for _, tag := range i.RepoTags {
+			if !strings.Contains(tag, mark) {
+				continue
+			}
+			_, err := e.API.ImageRemove(ctx, tag, image.RemoveOptions{Force: true, PruneChildren: true})
+			if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func containsMark(words []string, mark string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(w, mark) })
+}
+
+// WaitRunning waits until the container of this name runs, and returns its id.
+func (e *Engine) WaitRunning(name string) (id string) {
+	e.t.Helper()
+	WaitFor(e.t, "container "+name+" runs", func() bool {
+		c, err := e.API.ContainerInspect(e.t.Context(), name)
+		if err != nil || c.State == nil || !c.State.Running {
+			return false
+		}
+		id = c.ID
+		return true
+	})
+	return id
+}
+
+// WaitGone waits until there is no container of this name.
+func (e *Engine) WaitGone(name string) {
+	e.t.Helper()
+	WaitFor(e.t, "container "+name+" is gone", func() bool {
+		_, err := e.API.ContainerInspect(e.t.Context(), name)
+		return errdefs.IsNotFound(err)
+	})
+}
+
+// WaitFor polls until a condition holds, for at most half a minute. It is for
+// what cannot tell by itself: other processes, files. Where there is a channel,
+// wait on that.
+func WaitFor(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if holds() {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package messenger
+
+import (
+	"context"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gammazero/nexus/v3/client"
+	"github.com/gammazero/nexus/v3/router"
+	"github.com/gammazero/nexus/v3/router/auth"
+	"github.com/gammazero/nexus/v3/wamp"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"reagent/internal/testenv"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const testRealm = "realm1"
+
+// A testRouter is a real nexus router behind real sockets, with a relay in front
+// of its WebSocket.
+type testRouter struct {
+	t     testing.TB
+	r     router.Router
+	relay *testenv.Relay
+	url   string // through the relay
+	keys  *keyStore
+}
+
+// keyStore knows devices' secrets. Those whose name begins with "salted" are
+// stored salted.
+type keyStore struct {
+	mu      sync.Mutex
+	secrets map[string]string
+}
+
+func (k *keyStore) set(authid, secret string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.secrets[authid] = secret
+}
+
+const testSalt, testIterations, testKeyLength = "sodium", 4000, 32
+
+func salted(authid string) bool { return len(authid) > 6 && authid[:6] == "salted" }
+
+func (k *keyStore) AuthKey(authid, _ string) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	secret, ok := k.secrets[authid]
+	if !ok {
+		return nil, errors.New("no such user")
+	}
+	if salted(authid) {
+		key, err := pbkdf2.Key(sha256.New, secret, []byte(testSalt), testIterations, testKeyLength)
+		return []byte(base64.StdEncoding.EncodeToString(key)), err
+	}
+	return []byte(secret), nil
+}
+
+func (k *keyStore) PasswordInfo(authid string) (string, int, int) {
+	if salted(authid) {
+		return testSalt, testKeyLength, testIterations
+	}
+	return "", 0, 0
+}
+func (k *keyStore) Provider() string                { return "test" }
+func (k *keyStore) AuthRole(string) (string, error) { return "device", nil }
+
+// disclose makes the router tell callees who calls.
+type disclose struct{}
+
+func (disclose) Authorize(_ *wamp.Session, msg wamp.Message) (bool, error) {
+	switch m := msg.(type) {
+	case *wamp.Call:
+		m.Options = wamp.SetOption(m.Options, "disclose_me", true)
+	case *wamp.Publish:
+		m.Options = wamp.SetOption(m.Options, "disclose_me", true)
+	}
+	return true, nil
+}
+
+func startRouter(t testing.TB, secrets map[string]string) *testRouter {
+	t.Helper()
+	keys := &keyStore{secrets: map[string]string{}}
+	for id, secret := range secrets {
+		keys.secrets[id] = secret
+	}
+	r, err := router.NewRouter(&router.Config{RealmConfigs: []*router.RealmConfig{{
+		URI: testRealm, AllowDisclose: true, EnableMetaKill: true, Authorizer: disclose{}, RequireLocalAuthz: true,
+		Authenticators: []auth.Authenticator{auth.NewCRAuthenticator(keys, 10*time.Second)},
+	}}}, stdlog.New(io.Discard, "", 0))
+	if err != nil {
+		t.Fatalf("router: %v", err)
+	}
+	t.Cleanup(r.Close)
+	tr := &testRouter{t: t, r: r, keys: keys}
+	tr.relay = testenv.NewRelay(t, tr.serve(nil))
+	tr.url = "ws://" + tr.relay.Addr() + "/ws"
+	return tr
+}
+
+// serve opens one more WebSocket listener and returns its address.
+func (tr *testRouter) serve(cfg *tls.Config) string {
+	tr.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	if cfg != nil {
+		l = tls.NewListener(l, cfg)
+	}
+	ws := router.NewWebsocketServer(tr.r)
+	ws.OutQueueSize = 4096
+	server := &http.Server{Handler: ws, ErrorLog: stdlog.New(io.Discard, "", 0)}
+	done := make(chan struct{})
+	go func() { defer close(done); server.Serve(l) }()
+	tr.t.Cleanup(func() { server.Close(); <-done })
+	return l.Addr().String()
+}
+
+// peer is another client of the router, trusted, in this process.
+func (tr *testRouter) peer() *client.Client {
+	tr.t.Helper()
+	c, err := client.ConnectLocal(tr.r, client.Config{
+		Realm: testRealm, Logger: stdlog.New(io.Discard, "", 0), LocalQueueSize: 4096,
+		HelloDetails: wamp.Dict{"authid": "42", "authrole": "user"},
+	})
+	if err != nil {
+		tr.t.Fatalf("peer: %v", err)
+	}
+	tr.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// config is a session's configuration with waits for tests.
+func (tr *testRouter) config(authid, secret string) Config {
+	cfg := quick()
+	cfg.URL = tr.url
+	cfg.Identity = func() (string, string) { return authid, secret }
+	return cfg
+}
+
+// quick has no waits that a test would have to sit through.
+func quick() Config {
+	return Config{
+		Realm: testRealm, MinRetry: time.Millisecond, MaxRetry: 20 * time.Millisecond,
+		UnauthorizedRetry: 20 * time.Millisecond, Log: zerolog.Nop(),
+	}
+}
+
+// A runningSession is a session whose Run runs until the end of the test.
+type runningSession struct {
+	*Session
+	t      testing.TB
+	states chan Status
+	stop   func() error // ends Run and returns its error
+}
+
+// start runs a session. online may be nil: all declarations are applied then.
+func start(t testing.TB, cfg Config, declare func(*Session), online func(context.Context, *Link) error) *runningSession {
+	t.Helper()
+	rs := &runningSession{t: t, states: make(chan Status, 10000)}
+	changed := cfg.Changed
+	cfg.Changed = func(s Status) {
+		if changed != nil {
+			changed(s)
+		}
+		rs.states <- s
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	rs.Session = s
+	if declare != nil {
+		declare(s)
+	}
+	if online == nil {
+		online = func(ctx context.Context, l *Link) error { return l.Apply(ctx) }
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, online) }()
+	rs.stop = sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(20 * time.Second):
+			return errors.New("Run does not end")
+		}
+	})
+	t.Cleanup(func() {
+		if err := rs.stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v, want context.Canceled", err)
+		}
+	})
+	return rs
+}
+
+// wait waits for a state and returns the first status that has it.
+func (rs *runningSession) wait(state State) Status {
+	rs.t.Helper()
+	late := time.After(20 * time.Second)
+	var last Status
+	for {
+		select {
+		case s := <-rs.states:
+			if s.State == state {
+				return s
+			}
+			last = s
+		case <-late:
+			rs.t.Fatalf("state %q did not come; last: %+v", state, last)
+		}
+	}
+}
+
+func call(t testing.TB, c *client.Client, uri string, args ...any) (*wamp.Result, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return c.Call(ctx, uri, nil, args, nil, nil)
+}
+
+func echo(_ context.Context, inv Invocation) Outcome {
+	return Outcome{Args: inv.Args, Kwargs: inv.Kwargs}
+}
+
+// within polls until what holds or the test fails.
+func within(t testing.TB, limit time.Duration, claim string, what func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for !what() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", limit, claim)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
