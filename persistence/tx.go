@@ -18,6 +18,8 @@ type Tx struct {
 	bad     []badRecord
 }
 
+var errNoBucket = errors.New("a record is where a bucket belongs")
+
 // errUnchanged makes bbolt drop an update that has nothing to write.
 var errUnchanged = errors.New("nothing changed")
 
@@ -93,13 +95,19 @@ func (r Raw) open(tx *Tx) *bbolt.Bucket {
 	return b
 }
 
+// make makes what is missing of the path. A value that lies where a bucket
+// belongs is damage that the structure of the file does not show; it is set
+// aside, or the bucket could not be used ever again.
 func (r Raw) make(tx *Tx) (*bbolt.Bucket, error) {
 	b, err := tx.bolt.CreateBucketIfNotExists([]byte(r.path[0]))
-	for _, name := range r.path[1:] {
-		if err != nil {
-			break
+	for i := 1; i < len(r.path) && err == nil; i++ {
+		name, parent := []byte(r.path[i]), b
+		if b, err = parent.CreateBucketIfNotExists(name); errors.Is(err, bbolt.ErrIncompatibleValue) {
+			tx.unreadable(Raw{r.path[:i]}, name, parent.Get(name), errNoBucket)
+			if err = parent.Delete(name); err == nil {
+				b, err = parent.CreateBucket(name)
+			}
 		}
-		b, err = b.CreateBucketIfNotExists([]byte(name))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", r, err)

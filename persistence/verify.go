@@ -33,6 +33,7 @@ const (
 	boltVersion    = 2
 	flagBranch     = 0x01
 	flagLeaf       = 0x02
+	flagMeta       = 0x04
 	flagFreelist   = 0x10
 	bucketElement  = 0x01
 	noFreelist     = ^uint64(0)
@@ -93,13 +94,14 @@ func verify(r io.ReaderAt, size int64) error {
 			return err
 		}
 	}
-	return v.tree(m.root, nil, nil, 0)
+	return v.tree(m.root, span{top: true})
 }
 
 type boltMeta struct {
 	version                     uint32
 	pageSize                    uint64
 	root, freelist, pages, txid uint64
+	headed                      bool // its page says what it is
 }
 
 // newestMeta finds the meta page of the last commit that was finished.
@@ -114,6 +116,7 @@ func newestMeta(r io.ReaderAt, size int64) (best boltMeta, err error) {
 			return err
 		}
 		m, ok := parseMeta(b[pageHeader:])
+		m.headed = byteOrder.Uint64(b) == min(uint64(at), 1) && byteOrder.Uint16(b[8:]) == flagMeta
 		if ok && (!found || m.txid > best.txid) && (at == 0 || int64(m.pageSize) == at) {
 			best, found = m, true
 		}
@@ -133,6 +136,8 @@ func newestMeta(r io.ReaderAt, size int64) (best boltMeta, err error) {
 		return best, damagef("no valid meta page")
 	case best.version != boltVersion:
 		return best, damagef("its format has the version %d, not %d", best.version, boltVersion)
+	case !best.headed:
+		return best, damagef("the header of its meta page is wrong")
 	case best.pages < 3, best.pages > uint64(size):
 		return best, damagef("it should have %d pages", best.pages)
 	}
@@ -242,23 +247,34 @@ func (v *verifier) freelist() error {
 	return nil
 }
 
-// tree walks a page of a bucket and those below it. All keys are in [low, high);
-// nil is no bound.
-func (v *verifier) tree(id uint64, low, high []byte, depth int) error {
-	if depth > deepestNesting {
-		return damagef("page %d is %d levels deep", id, depth)
+// A span is where in its tree a page is. Its first key is low, by which bbolt
+// finds the page again in the one above, and all its keys are below high; nil is
+// no bound. The top tree has nothing but buckets in it.
+type span struct {
+	low, high []byte
+	depth     int
+	top       bool
+}
+
+// tree walks a page of a bucket and those below it.
+func (v *verifier) tree(id uint64, at span) error {
+	if at.depth > deepestNesting {
+		return damagef("page %d is %d levels deep", id, at.depth)
 	}
 	page, err := v.page(id)
 	if err != nil {
 		return err
 	}
-	return v.node(page, id, low, high, depth)
+	return v.node(page, id, at)
 }
 
-func (v *verifier) node(page []byte, id uint64, low, high []byte, depth int) error {
+func (v *verifier) node(page []byte, id uint64, in span) error {
 	flags, count := header(page)
 	if len(page) < pageHeader+int(count)*elementSize {
 		return damagef("page %d: %d elements do not fit", id, count)
+	}
+	if count == 0 && in.low != nil {
+		return damagef("page %d is empty", id)
 	}
 	var keyOf func(e []byte) (pos, ksize uint64)
 	switch {
@@ -291,23 +307,26 @@ func (v *verifier) node(page []byte, id uint64, low, high []byte, depth int) err
 			}
 			values[i] = page[begin+ksize : begin+ksize+vsize]
 		}
-		if i == 0 && bytes.Compare(keys[i], low) < 0 || i > 0 && bytes.Compare(keys[i-1], keys[i]) >= 0 ||
-			high != nil && bytes.Compare(keys[i], high) >= 0 {
+		if i == 0 && in.low != nil && !bytes.Equal(keys[i], in.low) || i > 0 && bytes.Compare(keys[i-1], keys[i]) >= 0 ||
+			in.high != nil && bytes.Compare(keys[i], in.high) >= 0 {
 			return damagef("page %d: key %d is out of order", id, i)
 		}
 	}
 	for i := range keys {
 		e := page[pageHeader+i*elementSize:]
+		flags, isBranch := byteOrder.Uint32(e), flags == flagBranch
 		var err error
 		switch {
-		case flags == flagBranch:
-			next := high
+		case isBranch:
+			below := span{keys[i], in.high, in.depth + 1, in.top}
 			if i+1 < len(keys) {
-				next = keys[i+1]
+				below.high = keys[i+1]
 			}
-			err = v.tree(byteOrder.Uint64(e[8:]), keys[i], next, depth+1)
-		case byteOrder.Uint32(e)&bucketElement != 0:
-			err = v.bucket(values[i], id, depth)
+			err = v.tree(byteOrder.Uint64(e[8:]), below)
+		case flags == bucketElement:
+			err = v.bucket(values[i], id, in.depth+1)
+		case flags != 0 || in.top:
+			err = damagef("page %d: element %d has the flags %x", id, i, flags)
 		}
 		if err != nil {
 			return err
@@ -321,7 +340,7 @@ func (v *verifier) bucket(value []byte, id uint64, depth int) error {
 		return damagef("page %d: a bucket of %d bytes", id, len(value))
 	}
 	if root := byteOrder.Uint64(value); root != 0 {
-		return v.tree(root, nil, nil, depth+1)
+		return v.tree(root, span{depth: depth})
 	}
 	inline := value[bucketHeader:]
 	if len(inline) < pageHeader {
@@ -330,5 +349,5 @@ func (v *verifier) bucket(value []byte, id uint64, depth int) error {
 	if flags, _ := header(inline); flags != flagLeaf {
 		return damagef("page %d: an inline bucket with the flags %x", id, flags)
 	}
-	return v.node(inline, id, nil, nil, depth+1)
+	return v.node(inline, id, span{depth: depth})
 }

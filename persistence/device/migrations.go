@@ -9,6 +9,9 @@ import (
 	"reagent/protocol"
 )
 
+// Schema is the number of the newest layout.
+const Schema = 2
+
 // migrations lead from each schema to the next. They are frozen: what they know
 // of a layout is written here and does not follow the types of today.
 //
