@@ -34,6 +34,7 @@ func newCodec[T any](version int) *codec {
 	if s.has(versionKey) {
 		panic(fmt.Sprintf("persistence: %s has a field %q", t, versionKey))
 	}
+	s.keys = append(s.keys, versionKey)
 	return &codec{version, s}
 }
 
@@ -73,13 +74,12 @@ func (s *shape) has(key string) bool {
 	return false
 }
 
-// keep adds to a new object what an old one has and the shape does not know.
-func (s *shape) keep(fresh, old map[string]json.RawMessage) error {
+// keep adds to a new object what an old one has and the shape does not know, and
+// reports whether there was something.
+func (s *shape) keep(fresh, old map[string]json.RawMessage) (kept bool) {
 	for key, value := range old {
 		if !s.has(key) {
-			if _, there := fresh[key]; !there {
-				fresh[key] = value
-			}
+			fresh[key], kept = value, true
 		}
 	}
 	for key, part := range s.parts {
@@ -87,20 +87,12 @@ func (s *shape) keep(fresh, old map[string]json.RawMessage) error {
 		if json.Unmarshal(fresh[key], &freshPart) != nil || json.Unmarshal(old[key], &oldPart) != nil || freshPart == nil {
 			continue
 		}
-		before := len(freshPart)
-		if err := part.keep(freshPart, oldPart); err != nil {
-			return err
+		if part.keep(freshPart, oldPart) {
+			fresh[key], _ = json.Marshal(freshPart) // it was JSON a moment ago
+			kept = true
 		}
-		if len(freshPart) == before && len(part.parts) == 0 {
-			continue
-		}
-		raw, err := json.Marshal(freshPart)
-		if err != nil {
-			return err
-		}
-		fresh[key] = raw
 	}
-	return nil
+	return kept
 }
 
 // encode makes the record of v that takes the place of old (nil: of nothing).
@@ -113,12 +105,10 @@ func (c *codec) encode(v any, old []byte) ([]byte, error) {
 	if err := json.Unmarshal(raw, &fresh); err != nil {
 		return nil, err
 	}
-	fresh[versionKey] = fmt.Append(nil, c.version)
 	if json.Unmarshal(old, &before) == nil {
-		if err := c.shape.keep(fresh, before); err != nil {
-			return nil, err
-		}
+		c.shape.keep(fresh, before)
 	}
+	fresh[versionKey] = fmt.Append(nil, c.version)
 	return json.Marshal(fresh) // sorted keys: the same value is the same record
 }
 

@@ -3,6 +3,7 @@ package persistence
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"reagent/filesystem"
@@ -31,8 +32,17 @@ func locked(path string, cause error) error {
 }
 
 func newer(path string, schema, known int) error {
-	return fmt.Errorf("%s is %w (schema %d, this one knows up to %d): install that version again, or put an older copy (%s) in its place, or move it away to begin anew",
-		path, ErrNewer, schema, known, filepath.Base(backupName(path, known)))
+	older := ""
+	if name := backupName(path, known); exists(name) {
+		older = fmt.Sprintf("put its older copy %s in its place, ", name)
+	}
+	return fmt.Errorf("%s is %w (schema %d, this one knows up to %d): install that version again, %sor move the file away to begin anew",
+		path, ErrNewer, schema, known, older)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func foreign(path, what string) error {

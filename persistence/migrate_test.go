@@ -123,7 +123,7 @@ func TestAFailedMigrationLeavesTheFileAsItWas(t *testing.T) {
 }
 
 func TestAFileOfANewerSchemaIsRefusedAndLeftAsItIs(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state.bolt")
+	path := schemaOne(t)
 	db, err := persistence.Open(path, withMigrations(t, 2))
 	must(t, err)
 	must(t, db.Close())
