@@ -1,0 +1,101 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"github.com/gammazero/nexus/v3/client"
+	"github.com/gammazero/nexus/v3/wamp"
+
+	"reagent/protocol"
+)
+
+const (
+	callers = 64 // at once, each with a session of its own
+	turns   = 5  // floor and agent take turns, so that both see the same weather
+)
+
+// calling measures device_handshake beside the floor, one caller first, then many.
+func (l *lab) calling(t *stage) []figure {
+	l.startEcho(t)
+	d := l.newDevice(t, l.router.addr, "127.0.0.1")
+	a := l.connect(t, d)
+	defer a.stop()
+
+	sessions := make([]*client.Client, callers)
+	for i := range sessions {
+		s, err := l.router.join(t.ctx, protocol.AuthIDSystem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		sessions[i] = s
+	}
+	// The same for both: of the size of the handshake's answer, which the echo
+	// gives back and the handshake does not look at.
+	kwargs := wamp.Dict{"utp": time.Now().Format(time.RFC3339), "id": d.Serial}
+	call := func(s *client.Client, uri string) time.Duration {
+		begun := time.Now()
+		if _, err := s.Call(t.ctx, uri, nil, nil, kwargs, nil); err != nil {
+			t.Errorf("call %s: %v", uri, err)
+		}
+		return time.Since(begun)
+	}
+	kinds := []*struct {
+		name, about, uri    string
+		single, many, rates sample
+	}{
+		{name: "floor", about: "bare client's echo", uri: echoProcedure},
+		{name: "handshake", about: "device_handshake", uri: protocol.Procedure(d.Serial, protocol.DeviceHandshake)},
+	}
+	for turn := range turns {
+		for _, k := range kinds {
+			l.progress.say("calls, %s: one caller, %d of %d", k.about, turn+1, turns)
+			for range l.calls / turns {
+				k.single.add(call(sessions[0], k.uri))
+			}
+			l.progress.say("calls, %s: %d callers, %d of %d", k.about, callers, turn+1, turns)
+			took := load(sessions, l.load/turns, func(s *client.Client) time.Duration { return call(s, k.uri) })
+			k.many = append(k.many, took...)
+			k.rates = append(k.rates, float64(len(took))/(l.load/turns).Seconds())
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+	}
+	var figures []figure
+	for _, k := range kinds {
+		rate := median("calls.rate."+k.name, k.about+", 64 callers", "calls/s", k.rates)
+		p50 := median("calls.p50."+k.name, k.about+", one caller, p50", "ms", k.single)
+		figures = append(figures, p50,
+			ofMany("calls.p99."+k.name, k.about+", one caller, p99", "ms", k.single.quantile(0.99), k.single),
+			rate,
+			ofMany("calls.p50.many."+k.name, k.about+", 64 callers, p50", "ms", k.many.median(), k.many),
+			ofMany("calls.p99.many."+k.name, k.about+", 64 callers, p99", "ms", k.many.quantile(0.99), k.many))
+	}
+	floor, handshake := kinds[0], kinds[1]
+	return append(figures,
+		single("calls.latency.ratio", "latency of one caller, p50, to the floor's", "×", handshake.single.median()/floor.single.median()),
+		single("calls.rate.ratio", "calls per second of 64 callers, to the floor's", "×", handshake.rates.median()/floor.rates.median()))
+}
+
+// load has every session call again and again for a while, and returns how long
+// each call took.
+func load(sessions []*client.Client, during time.Duration, call func(*client.Client) time.Duration) sample {
+	end := time.Now().Add(during)
+	took := make([]sample, len(sessions))
+	var group sync.WaitGroup
+	for i, s := range sessions {
+		group.Go(func() {
+			for time.Now().Before(end) {
+				took[i].add(call(s))
+			}
+		})
+	}
+	group.Wait()
+	var all sample
+	for _, s := range took {
+		all = append(all, s...)
+	}
+	return all
+}

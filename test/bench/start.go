@@ -1,0 +1,49 @@
+package main
+
+import (
+	"time"
+
+	"reagent/internal/testenv"
+)
+
+// farDelay is how long each way is on the far link: a round trip of 200 ms.
+const farDelay = 100 * time.Millisecond
+
+// startUp measures from the start of the process to what the studio sees of it:
+// in a fresh folder, in one that the agent has run in before, and over a link
+// that is as long as a mobile one.
+func (l *lab) startUp(t *stage) []figure {
+	near := l.newDevice(t, l.router.addr, "127.0.0.1")
+	l.connect(t, near).stop() // the first start of all reads the binary from the disk
+
+	relay := testenv.NewRelay(t, l.router.addr)
+	relay.SetDelay(farDelay)
+	far := l.newDevice(t, relay.Addr(), "127.0.0.1")
+
+	var figures []figure
+	for _, way := range []struct {
+		name, about string
+		device      *testenv.Device
+		fresh       bool
+	}{
+		{"fresh", "fresh folder", near, true},
+		{"reused", "reused folder", near, false},
+		{"far", "fresh folder, 200 ms round trip", far, true},
+	} {
+		var registered, connects sample
+		for i := range l.starts {
+			l.progress.say("start, %s: %d of %d", way.about, i+1, l.starts)
+			if way.fresh {
+				forget(t, way.device)
+			}
+			a := l.start(t, way.device)
+			registered.add(l.awaitProcedures(t, a.mark).Sub(a.begun))
+			connects.add(l.await(t, a.mark, connected).Sub(a.begun))
+			a.stop()
+		}
+		figures = append(figures,
+			median("start.registered."+way.name, "start → all registered, "+way.about, "ms", registered),
+			median("start.connected."+way.name, "start → CONNECTED, "+way.about, "ms", connects))
+	}
+	return figures
+}
