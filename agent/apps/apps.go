@@ -78,9 +78,9 @@ type AppLog interface {
 // Changed are needed.
 type Config struct {
 	AppsDir    string
-	Arch       string   // with variant, such as armv7
-	HostPaths  []string // of the host, given to every app as they are
-	Privileged bool     // what the device's policy allows (design S25)
+	Arch       string          // with variant, such as armv7
+	Privileged bool            // what the device's policy allows (design S25)
+	HostPaths  func() []string // of the host, given to every app as they are
 	Facts      func() Facts
 	LANIP      func() string // of the host, "" = unknown; asked when a container is made
 	GPU        func() bool   // an NVIDIA one is there

@@ -87,13 +87,6 @@ func (a *Apps) dataFolder(r protocol.AppRequest) string {
 func (a *Apps) sharedFolder() string { return filepath.Join(a.cfg.AppsDir, "shared") }
 
 func (a *Apps) define(r protocol.AppRequest, version string) definition {
-	mounts := []container.Mount{
-		{Source: a.sharedFolder(), Target: "/shared"},
-		{Source: a.dataFolder(r), Target: "/data"},
-	}
-	for _, path := range a.cfg.HostPaths {
-		mounts = append(mounts, container.Mount{Source: path, Target: path})
-	}
 	return definition{
 		Image:       a.image(r, version),
 		Environment: r.Environment,
@@ -101,7 +94,10 @@ func (a *Apps) define(r protocol.AppRequest, version string) definition {
 		Ports:       r.Ports,
 		NetworkMode: "bridge",
 		Privileged:  a.cfg.Privileged,
-		Mounts:      mounts,
+		Mounts: []container.Mount{
+			{Source: a.sharedFolder(), Target: "/shared"},
+			{Source: a.dataFolder(r), Target: "/data"},
+		},
 	}
 }
 
@@ -128,6 +124,11 @@ func (a *Apps) spec(r protocol.AppRequest, version string, release uint64, ports
 		NetworkMode: d.NetworkMode,
 		ExtraHosts:  []string{"host.docker.internal:host-gateway"},
 		Mounts:      d.Mounts,
+	}
+	// What the host happens to have is no part of the definition: a module that
+	// is loaded late must not cost an app its container.
+	for _, path := range a.cfg.HostPaths() {
+		s.Mounts = append(s.Mounts, container.Mount{Source: path, Target: path})
 	}
 	if d.Privileged {
 		s.Devices = []string{"/dev"}

@@ -255,6 +255,10 @@ func (w *worker) reject(ctx context.Context, j *job, reason string) error {
 func (w *worker) rollBack(ctx context.Context, j *job) error {
 	swap, e := j.have.Swap, w.a.cfg.Engine
 	w.a.cfg.AppLog.Detach(j.cn())
+	j.seen = nil
+	if err := w.observe(ctx, j); err != nil {
+		return err
+	}
 	if j.seen != nil && j.seen.ID != swap.Parked {
 		if err := w.end(ctx, *j.seen); err != nil {
 			return err
