@@ -44,10 +44,13 @@ type lab struct {
 func openLab(t *stage, s settings, p progress) *lab {
 	l := &lab{settings: s, progress: p, serial: "bench-" + random(4), witness: newWitness()}
 	l.binary = filepath.Join(t.TempDir(), "reagent")
-	if err := l.build(t); err != nil {
+	err := l.build(t)
+	if err == nil {
+		err = dropFromCache(l.binary)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	var err error
 	if l.router, err = serveRouter(newBackend(l.witness)); err != nil {
 		t.Fatal(err)
 	}
