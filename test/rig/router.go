@@ -1,0 +1,115 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/gammazero/nexus/v3/router"
+	"github.com/gammazero/nexus/v3/router/auth"
+	"github.com/gammazero/nexus/v3/wamp"
+
+	"reagent/internal/testenv"
+	"reagent/messenger"
+	"reagent/protocol"
+)
+
+// A Router is a plain WAMP router that is not the studio's: nexus as it comes,
+// with WAMP-CRA, that tells callees who calls. A relay stands before it.
+type Router struct {
+	URL   string
+	Relay *testenv.Relay
+	t     testing.TB
+	keys  secrets
+}
+
+// SystemSecret is what the backend logs in with at a Router.
+const SystemSecret = "c3lzdGVtLXNlY3JldA=="
+
+// NewRouter starts a router for those who have these secrets. format is the only
+// serialisation that it speaks: "json", "msgpack" or "cbor".
+func NewRouter(t testing.TB, format string, principals map[string]string) *Router {
+	t.Helper()
+	r := &Router{t: t, keys: secrets{protocol.AuthIDSystem: SystemSecret}}
+	for authid, secret := range principals {
+		r.keys[authid] = secret
+	}
+	quiet := log.New(io.Discard, "", 0)
+	n, err := router.NewRouter(&router.Config{RealmConfigs: []*router.RealmConfig{{
+		URI: protocol.RealmDevices, AllowDisclose: true, Authorizer: discloser{},
+		Authenticators: []auth.Authenticator{auth.NewCRAuthenticator(r.keys, 10*time.Second)},
+	}}}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sockets := router.NewWebsocketServer(n)
+	sockets.OutQueueSize = 4096
+	sockets.Upgrader.Subprotocols = []string{"wamp.2." + format}
+	server := &http.Server{Handler: sockets, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+		n.Close()
+	})
+	r.Relay = testenv.NewRelay(t, l.Addr().String())
+	r.URL = "ws://" + r.Relay.Addr() + "/ws"
+	return r
+}
+
+// Session joins the router under one of its names.
+func (r *Router) Session(authid string, formats ...string) *messenger.Session {
+	r.t.Helper()
+	return Open(r.t, Login{URL: r.URL, AuthID: authid, Secret: r.keys[authid], Formats: formats})
+}
+
+type discloser struct{}
+
+func (discloser) Authorize(_ *wamp.Session, m wamp.Message) (bool, error) {
+	if r, ok := m.(*wamp.Register); ok {
+		r.Options = wamp.SetOption(r.Options, wamp.OptDiscloseCaller, true)
+	}
+	return true, nil
+}
+
+// secrets by authid. A number is a user, system the backend, the rest devices.
+type secrets map[string]string
+
+func (s secrets) AuthKey(authid, _ string) ([]byte, error) {
+	if secret := s[authid]; secret != "" {
+		return []byte(secret), nil
+	}
+	return nil, errors.New("no such principal")
+}
+
+func (s secrets) AuthRole(authid string) (string, error) {
+	if authid == protocol.AuthIDSystem {
+		return protocol.RoleSystem, nil
+	}
+	if _, isNumber := protocol.Uint(authid); isNumber {
+		return protocol.RoleUser, nil
+	}
+	return protocol.RoleDevice, nil
+}
+
+func (secrets) PasswordInfo(string) (salt string, keylen, iterations int) { return "", 0, 0 }
+func (secrets) Provider() string                                          { return "test" }
+
+// Serve registers a procedure that answers whatever answer returns, until the
+// test ends.
+func Serve(s *messenger.Session, uri string, answer func(args []any) messenger.Outcome) {
+	s.Declare(uri, nil, func(_ context.Context, in messenger.Invocation) messenger.Outcome { return answer(in.Args) })
+}
