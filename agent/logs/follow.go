@@ -1,0 +1,162 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"reagent/container"
+	"reagent/internal/backoff"
+)
+
+// A stream is one container being followed.
+type stream struct {
+	container string
+	cancel    context.CancelFunc
+	past      bool        // only for what is kept; nobody listens
+	ending    *time.Timer // cuts it off when its container does not end; nil = it goes on
+}
+
+// end lets a stream go on for as long as its container takes to end, and no
+// longer than that.
+func (s *stream) end(linger time.Duration) {
+	if s.ending == nil {
+		s.ending = time.AfterFunc(linger, s.cancel)
+	}
+}
+
+// keep takes end back.
+func (s *stream) keep() {
+	if s.ending != nil {
+		s.ending.Stop()
+		s.ending = nil
+	}
+}
+
+// settle follows an app's container exactly while somebody listens.
+func (l *Logs) settle(t *topic) {
+	wanted := t.container != "" && len(t.listeners) > 0
+	switch {
+	case wanted && t.stream == nil:
+		l.follow(t, false)
+	case wanted && t.stream.past: // it was let go, and taken back
+		l.unfollow(t)
+		l.follow(t, false)
+	case !wanted && t.stream != nil && t.stream.ending == nil:
+		l.unfollow(t)
+		t.printed.clear() // the engine has it
+	}
+}
+
+func (l *Logs) unfollow(t *topic) {
+	if s := t.stream; s != nil {
+		s.keep()
+		s.cancel()
+		t.stream = nil
+	}
+}
+
+// follow begins to follow an app's container, for listeners or for the past.
+func (l *Logs) follow(t *topic, past bool) {
+	if l.ctx == nil || l.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(l.ctx)
+	s := &stream{container: t.container, cancel: cancel, past: past}
+	t.stream, t.again = s, false
+	l.group.Go(func() {
+		defer cancel()
+		l.read(ctx, t, s)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		s.keep()
+		if t.stream != s {
+			return
+		}
+		t.stream = nil
+		if t.again {
+			l.settle(t)
+		}
+	})
+}
+
+// read follows a container to its end. An engine that breaks off is asked again
+// for what came since; one that ends in order is not: whoever starts the
+// container again attaches it again.
+func (l *Logs) read(ctx context.Context, t *topic, s *stream) {
+	pause := backoff.Backoff{Min: l.cfg.MinRetry, Max: l.cfg.MaxRetry}
+	for {
+		o := container.LogOptions{Follow: true, Timestamps: true, Tail: tailLines}
+		l.mu.Lock()
+		o.Since = earlier(t.from, time.Now())
+		if s.past {
+			o.Since, o.Tail = earlier(t.cleared, time.Now()), keptLines
+		} else if oldest := time.Now().Add(-l.cfg.CatchUp); o.Since.Before(oldest) {
+			o.Since = oldest
+		}
+		l.mu.Unlock()
+		begun := false
+		err := l.cfg.Engine.Logs(ctx, s.container, o, func(_ string, line []byte) {
+			l.line(t, s, line, !begun)
+			begun = true
+		})
+		if ctx.Err() != nil || err == nil || errors.Is(err, container.ErrNotFound) {
+			return
+		}
+		l.cfg.Log.Debug().Err(err).Str("container", t.cn).Msg("log broke off; following it again")
+		if begun {
+			pause.Reset()
+		}
+		if backoff.Sleep(ctx, pause.Next()) != nil {
+			return
+		}
+	}
+}
+
+// earlier keeps a clock that was set back from silencing a log until it has
+// caught up.
+func earlier(t, now time.Time) time.Time {
+	if t.After(now) {
+		return now.Round(0)
+	}
+	return t
+}
+
+// line takes one line in, as the engine gave it: its time, a space, its text.
+func (l *Logs) line(t *topic, s *stream, raw []byte, first bool) {
+	at, text := split(raw)
+	line := clean(text, l.cfg.MaxFlush)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.stream != s {
+		return
+	}
+	if s.past && first {
+		t.printed.clear() // what comes now has it in it
+	}
+	if at.IsZero() || !at.Before(t.cleared) {
+		t.printed.add(entry{at: at, text: line})
+	}
+	if s.past {
+		return
+	}
+	if !at.IsZero() {
+		t.from = at.Add(1)
+	}
+	if l.online && len(t.listeners) > 0 {
+		l.print(t, line, at)
+	}
+}
+
+func split(raw []byte) (at time.Time, text []byte) {
+	stamp, text, ok := bytes.Cut(raw, []byte{' '})
+	if !ok {
+		return time.Time{}, raw
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if err != nil {
+		return time.Time{}, raw
+	}
+	return at, text
+}

@@ -1,0 +1,190 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"reagent/internal/backoff"
+	"reagent/messenger"
+	"reagent/protocol"
+)
+
+// maxListeners bounds the subscriptions that are kept apart for one app. Of more
+// than that, some are not noticed when they stay as the last.
+const maxListeners = 4096
+
+// Online says that there is a new connection, on which the meta events of
+// subscriptions are subscribed already. It returns when the router has told who
+// listens, or ctx has ended; what was not told is asked again in the background.
+func (l *Logs) Online(ctx context.Context) {
+	l.mu.Lock()
+	l.offline()
+	l.online = true
+	l.connection++
+	var ask []func(context.Context)
+	for _, t := range l.topics {
+		ask = append(ask, l.question(t))
+	}
+	l.mu.Unlock()
+	l.poke()
+	var flight sync.WaitGroup
+	for _, q := range ask {
+		flight.Go(func() { q(ctx) })
+	}
+	flight.Wait()
+}
+
+// offline forgets what holds for one connection only, and remembers from where
+// those who listened have to be served after it.
+func (l *Logs) offline() {
+	l.online = false
+	for _, t := range l.topics {
+		if len(t.listeners) > 0 {
+			t.late = true
+			t.catchUpFrom(t.window.first)
+			for _, e := range t.events {
+				t.catchUpFrom(e.first)
+			}
+		}
+		t.known, t.asking, t.askAt, t.askPause = false, false, time.Time{}, 0
+		t.listeners = nil
+		t.events = nil
+		t.window = window{}
+		l.settle(t)
+	}
+}
+
+// catchUpFrom takes back that lines since then were sent.
+func (t *topic) catchUpFrom(first time.Time) {
+	if !first.IsZero() && first.Before(t.from) {
+		t.from = first
+	}
+}
+
+// Created is told each event of wamp.subscription.on_create: the session, and
+// what was subscribed.
+func (l *Logs) Created(args []any) {
+	d, ok := protocol.AsDict(protocol.Arg(args, 1))
+	if !ok {
+		return
+	}
+	id, okID := protocol.Uint(d["id"])
+	uri, okURI := protocol.Text(d["uri"])
+	match, _ := protocol.Text(d["match"])
+	if !okID || !okURI {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.online {
+		return // Online asks
+	}
+	for _, t := range l.topics {
+		if protocol.TopicMatches(t.uri, uri, match) {
+			l.listen(t, id)
+		}
+	}
+}
+
+// Deleted is told each event of wamp.subscription.on_delete: the session, and
+// the subscription that has ended.
+func (l *Logs) Deleted(args []any) {
+	id, ok := protocol.Uint(protocol.Arg(args, 1))
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asking > 0 && len(l.gone) < maxListeners {
+		l.gone[id] = struct{}{}
+	}
+	for _, t := range l.topics {
+		if _, ok := t.listeners[id]; ok {
+			delete(t.listeners, id)
+			l.settle(t)
+		}
+	}
+}
+
+// listen counts a listener in. The first one gets what is printed from now on.
+func (l *Logs) listen(t *topic, id uint64) {
+	if len(t.listeners) >= maxListeners {
+		return
+	}
+	if len(t.listeners) == 0 {
+		t.listeners = map[uint64]struct{}{}
+		if !t.late {
+			t.from = time.Now().Round(0)
+		}
+	}
+	t.late = false
+	t.listeners[id] = struct{}{}
+	l.settle(t)
+}
+
+// sendQuestion asks the router in the background who listens to an app.
+func (l *Logs) sendQuestion(t *topic) {
+	ctx, ask := l.ctx, l.question(t)
+	l.group.Go(func() { ask(ctx) })
+}
+
+// question makes the question who listens to an app, for this connection.
+func (l *Logs) question(t *topic) func(context.Context) {
+	connection := l.connection
+	t.asking = true
+	l.asking++
+	return func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, l.cfg.CallLimit)
+		defer cancel()
+		r, err := l.cfg.Session.Call(ctx, protocol.SubscriptionMatch, []any{t.uri}, nil)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.asking--; l.asking == 0 {
+			defer clear(l.gone)
+		}
+		if connection != l.connection || !l.online {
+			return
+		}
+		t.asking = false
+		l.poke()
+		if err != nil {
+			l.unanswered(t, err)
+			return
+		}
+		t.known = true
+		for _, id := range subscriptions(protocol.Arg(r.Args, 0)) {
+			if _, ended := l.gone[id]; !ended {
+				l.listen(t, id)
+			}
+		}
+		t.late = false
+	}
+}
+
+// unanswered sees to it that a question is asked again, later each time. Lines
+// are not kept for those who could not be asked for.
+func (l *Logs) unanswered(t *topic, err error) {
+	t.askPause = min(max(2*t.askPause, l.cfg.MinRetry), l.cfg.MaxRetry)
+	t.askAt = time.Now().Add(t.askPause/2 + backoff.Jitter(t.askPause/2))
+	if !errors.Is(err, messenger.ErrOffline) {
+		l.cfg.Log.Warn().Err(err).Str("container", t.cn).Msg("router does not tell who listens to a log; asking again")
+	}
+}
+
+// subscriptions reads the answer of wamp.subscription.match: null, a list of
+// ids, or one id alone.
+func subscriptions(v any) []uint64 {
+	list, ok := protocol.AsList(v)
+	if !ok {
+		list = []any{v}
+	}
+	var ids []uint64
+	for _, e := range list {
+		if id, ok := protocol.Uint(e); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

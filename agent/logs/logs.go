@@ -1,0 +1,232 @@
+package logs
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"reagent/container"
+	"reagent/messenger"
+	"reagent/protocol"
+)
+
+// A session is the connection as far as logs go; messenger.Session is one.
+type session interface {
+	Publish(ctx context.Context, topic string, options map[string]any, args []any, kwargs map[string]any) error
+	Call(ctx context.Context, uri string, args []any, kwargs map[string]any) (messenger.Result, error)
+}
+
+// An engine keeps what containers print; container.Engine is one.
+type engine interface {
+	Logs(ctx context.Context, idOrName string, o container.LogOptions, line func(stream string, line []byte)) error
+}
+
+// Config says whose logs these are. Serial, Session and Engine are needed; a
+// zero elsewhere stands for the product's value.
+type Config struct {
+	Serial  string
+	Session session
+	Engine  engine
+	Log     zerolog.Logger
+
+	FlushEvery  time.Duration // an app's lines are sent together, so often; 200 ms
+	MaxFlush    int           // and so much of them, in bytes; 256 KiB
+	CallLimit   time.Duration // of one question or publication; 10 s
+	EngineLimit time.Duration // of reading the past; 5 s
+	MinRetry    time.Duration // pause after the engine or the router failed, doubling; 1 s
+	MaxRetry    time.Duration // to at most; 30 s
+	Linger      time.Duration // a container that was told to end is followed so long; 1 min
+	CatchUp     time.Duration // lines older than that are not sent late; 5 min
+}
+
+func (c Config) withDefaults() Config {
+	for field, value := range map[*time.Duration]time.Duration{
+		&c.FlushEvery:  200 * time.Millisecond,
+		&c.CallLimit:   10 * time.Second,
+		&c.EngineLimit: 5 * time.Second,
+		&c.MinRetry:    time.Second,
+		&c.MaxRetry:    30 * time.Second,
+		&c.Linger:      time.Minute,
+		&c.CatchUp:     5 * time.Minute,
+	} {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	if c.MaxFlush == 0 {
+		c.MaxFlush = 256 << 10
+	}
+	return c
+}
+
+// Bounds of what is kept.
+const (
+	maxTopics  = 1024     // apps; those of which the least is known are forgotten first
+	maxMessage = 64 << 10 // bytes of one message of the agent
+	maxEvents  = 64       // … and so many of them wait for the publisher
+	tailLines  = 10_000   // of a container's log are looked through when a follow begins
+)
+
+// Logs is the logs of all apps of a device. Make it with New.
+type Logs struct {
+	cfg  Config
+	wake chan struct{} // capacity 1; tells the publisher to look again
+
+	mu         sync.Mutex // guards what follows, and all topics
+	topics     map[string]*topic
+	ctx        context.Context // of Run; nil while it does not run
+	group      sync.WaitGroup  // what Run waits for; added to only while ctx is set
+	online     bool
+	connection int                 // counts them, to tell late answers from fresh ones
+	asking     int                 // questions under way …
+	gone       map[uint64]struct{} // … and the subscriptions that ended meanwhile
+}
+
+// New makes the logs of a device. Nothing happens before Run.
+func New(cfg Config) *Logs {
+	return &Logs{
+		cfg:    cfg.withDefaults(),
+		wake:   make(chan struct{}, 1),
+		topics: map[string]*topic{},
+		gone:   map[uint64]struct{}{},
+	}
+}
+
+// Run follows and publishes until ctx ends.
+func (l *Logs) Run(ctx context.Context) error {
+	l.mu.Lock()
+	l.ctx = ctx
+	for _, t := range l.topics {
+		l.settle(t)
+	}
+	l.mu.Unlock()
+	l.publish(ctx)
+	l.mu.Lock()
+	l.ctx = nil // nobody starts anything from here on
+	l.mu.Unlock()
+	l.group.Wait()
+	return ctx.Err()
+}
+
+// Agent says something about an app: published at once, and kept.
+func (l *Logs) Agent(cn, text string) {
+	text = clean([]byte(text), maxMessage)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topic(cn)
+	t.said.add(entry{at: time.Now().Round(0), text: text})
+	l.say(t, text)
+}
+
+// Clear tells viewers to clear what they show. What is kept stays.
+func (l *Logs) Clear(cn string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.say(l.topic(cn), protocol.LoggerClear)
+}
+
+// ClearHistory forgets what was kept.
+func (l *Logs) ClearHistory(cn string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topic(cn)
+	t.said.clear()
+	t.printed.clear()
+	t.cleared = time.Now().Round(0)
+}
+
+// Record publishes one of the engine's progress records, while somebody listens.
+func (l *Logs) Record(cn string, raw []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topic(cn)
+	if !l.online || t.known && len(t.listeners) == 0 {
+		return
+	}
+	l.print(t, clean(raw, l.cfg.MaxFlush), time.Time{})
+}
+
+// Attach says which container an app runs in now. Its output is published while
+// somebody listens, until it ends or Detach. For the same container it may be
+// repeated, and has to be when it was started again.
+func (l *Logs) Attach(cn, containerID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topic(cn)
+	if t.of != containerID {
+		// A container that was just made is followed from its beginning; one
+		// that ran before the agent did, from now on.
+		t.of, t.from = containerID, t.cleared
+		if t.from.IsZero() {
+			t.from = time.Now().Round(0)
+		}
+		t.late = !t.known
+	}
+	t.container = containerID
+	switch {
+	case t.stream == nil:
+	case t.stream.container != containerID:
+		l.unfollow(t)
+	default:
+		t.stream.keep()
+		t.again = true
+	}
+	l.settle(t)
+}
+
+// Detach says that an app's container is about to go. What it still prints is
+// published and kept, and then it is followed no more.
+func (l *Logs) Detach(cn string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topics[cn]
+	if t == nil || t.container == "" {
+		return
+	}
+	if t.stream == nil {
+		l.follow(t, true) // nobody listens; but the past needs its last lines
+	}
+	if t.stream != nil {
+		t.stream.end(l.cfg.Linger)
+	}
+	t.container = ""
+}
+
+// topic gives an app's topic, a new one where there is none. l.mu is held, as it
+// is in all that follows.
+func (l *Logs) topic(cn string) *topic {
+	t := l.topics[cn]
+	if t == nil {
+		if len(l.topics) >= maxTopics {
+			l.forgetOne()
+		}
+		t = &topic{cn: cn, uri: protocol.LogTopic(l.cfg.Serial, cn), said: ring{most: keptLines, bytes: keptBytes}, printed: ring{most: keptLines, bytes: keptBytes}}
+		l.topics[cn] = t
+		l.poke() // somebody has to ask who listens
+	}
+	t.used = time.Now()
+	return t
+}
+
+// forgetOne makes room: of the apps that have no container, the one that was
+// heard of the longest ago.
+func (l *Logs) forgetOne() {
+	var oldest *topic
+	for _, t := range l.topics {
+		if t.container == "" && t.stream == nil && (oldest == nil || t.used.Before(oldest.used)) {
+			oldest = t
+		}
+	}
+	if oldest != nil {
+		delete(l.topics, oldest.cn)
+	}
+}
+
+func (l *Logs) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
