@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -295,9 +296,19 @@ func TestAtMostThreeDamagedFilesAreKept(t *testing.T) {
 
 // A flipped bit, a page of rubbish or a page of another time may leave the file
 // usable or not, but nothing that is done with it may end the process.
-func TestNoDamageEndsTheProcess(t *testing.T) {
+func TestNoDamageEndsTheProcess(t *testing.T) { damageFiles(t, 600, rand.New(rand.NewPCG(3, 14))) }
+
+// TestMoreDamage is for make soak: REAGENT_SOAK says how much.
+func TestMoreDamage(t *testing.T) {
+	if n, _ := strconv.Atoi(os.Getenv("REAGENT_SOAK")); n > 0 {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		damageFiles(t, 20*n, rand.New(rand.NewPCG(seed, 0)))
+	}
+}
+
+func damageFiles(t *testing.T, files int, random *rand.Rand) {
 	path, good := filled(t)
-	random := rand.New(rand.NewPCG(3, 14))
 	size := os.Getpagesize()
 	page := func() int { return random.IntN(len(good) / size) }
 	wounds := []func(b []byte){
@@ -314,7 +325,7 @@ func TestNoDamageEndsTheProcess(t *testing.T) {
 	quiet := options(t)
 	quiet.Log = zerolog.Nop()
 	aside := 0
-	for i := range 600 {
+	for i := range files {
 		content := bytes.Clone(good)
 		wounds[i%len(wounds)](content)
 		must(t, os.WriteFile(path, content, 0o600))
@@ -340,8 +351,8 @@ func TestNoDamageEndsTheProcess(t *testing.T) {
 		}
 		must(t, db.Close())
 	}
-	if aside == 0 || aside == 600 {
-		t.Errorf("%d of 600 files were set aside; want some", aside)
+	if aside == 0 || aside == files {
+		t.Errorf("%d of %d files were set aside; want some", aside, files)
 	}
 }
 

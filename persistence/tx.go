@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // A Tx is a look at the file, or a change of it, that is all or nothing. It is
@@ -102,7 +103,7 @@ func (r Raw) make(tx *Tx) (*bbolt.Bucket, error) {
 	b, err := tx.bolt.CreateBucketIfNotExists([]byte(r.path[0]))
 	for i := 1; i < len(r.path) && err == nil; i++ {
 		name, parent := []byte(r.path[i]), b
-		if b, err = parent.CreateBucketIfNotExists(name); errors.Is(err, bbolt.ErrIncompatibleValue) {
+		if b, err = parent.CreateBucketIfNotExists(name); errors.Is(err, bolterrors.ErrIncompatibleValue) {
 			tx.unreadable(Raw{r.path[:i]}, name, parent.Get(name), errNoBucket)
 			if err = parent.Delete(name); err == nil {
 				b, err = parent.CreateBucket(name)

@@ -70,8 +70,19 @@ func write(path string) error {
 // The writer is killed with -9 at random moments, again and again on the same
 // file. What it was told is stored is there, wholly, and the file is sound.
 func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
-	const kills = 30
-	random := rand.New(rand.NewPCG(20, 26))
+	killWriters(t, 30, rand.New(rand.NewPCG(20, 26)))
+}
+
+// TestMoreKillsOfTheWriter is for make soak: REAGENT_SOAK says how many.
+func TestMoreKillsOfTheWriter(t *testing.T) {
+	if n, _ := strconv.Atoi(os.Getenv("REAGENT_SOAK")); n > 0 {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		killWriters(t, n, rand.New(rand.NewPCG(seed, 0)))
+	}
+}
+
+func killWriters(t *testing.T, kills int, random *rand.Rand) {
 	path := filepath.Join(t.TempDir(), "state.bolt")
 	acknowledged := map[string]map[uint64]uint64{"wish": {}, "save": {}}
 	for kill := range kills {
