@@ -65,7 +65,7 @@ func (l *lab) transitions(t *stage) []figure {
 			median("apps."+way.name+".floor", "docker run → container starts, "+way.about, "ms", floor),
 			median("apps."+way.name+".started", "RUNNING asked → container starts, "+way.about, "ms", starts),
 			median("apps."+way.name+".reported", "RUNNING asked → RUNNING reported, "+way.about, "ms", reports),
-			single("apps."+way.name+".ratio", "container starts, to docker run's, "+way.about, "×", starts.median()/floor.median()))
+			median("apps."+way.name+".ratio", "container starts, to docker run's, "+way.about, "×", starts.over(floor)))
 	}
 	return figures
 }

@@ -12,7 +12,7 @@ import (
 
 const (
 	callers = 64 // at once, each with a session of its own
-	turns   = 5  // floor and agent take turns, so that both see the same weather
+	turns   = 10 // of many callers, floor and agent by turns; single callers change with each call
 )
 
 // calling measures device_handshake beside the floor, one caller first, then many.
@@ -48,19 +48,27 @@ func (l *lab) calling(t *stage) []figure {
 		{name: "floor", about: "bare client's echo", uri: echoProcedure},
 		{name: "handshake", about: "device_handshake", uri: protocol.Procedure(d.Serial, protocol.DeviceHandshake)},
 	}
+	check := func() {
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	for i := range l.calls {
+		if i%100 == 0 {
+			l.progress.say("calls, one caller: %d of %d", i, l.calls)
+			check()
+		}
+		for _, k := range kinds {
+			k.single.add(call(sessions[0], k.uri))
+		}
+	}
 	for turn := range turns {
 		for _, k := range kinds {
-			l.progress.say("calls, %s: one caller, %d of %d", k.about, turn+1, turns)
-			for range l.calls / turns {
-				k.single.add(call(sessions[0], k.uri))
-			}
-			l.progress.say("calls, %s: %d callers, %d of %d", k.about, callers, turn+1, turns)
+			l.progress.say("calls, %d callers of %s: %d of %d", callers, k.about, turn+1, turns)
 			took := load(sessions, l.load/turns, func(s *client.Client) time.Duration { return call(s, k.uri) })
 			k.many = append(k.many, took...)
 			k.rates = append(k.rates, float64(len(took))/(l.load/turns).Seconds())
-			if t.Failed() {
-				t.FailNow()
-			}
+			check()
 		}
 	}
 	var figures []figure
@@ -76,7 +84,7 @@ func (l *lab) calling(t *stage) []figure {
 	floor, handshake := kinds[0], kinds[1]
 	return append(figures,
 		single("calls.latency.ratio", "latency of one caller, p50, to the floor's", "×", handshake.single.median()/floor.single.median()),
-		single("calls.rate.ratio", "calls per second of 64 callers, to the floor's", "×", handshake.rates.median()/floor.rates.median()))
+		median("calls.rate.ratio", "calls per second of 64 callers, to the floor's", "×", handshake.rates.over(floor.rates)))
 }
 
 // load has every session call again and again for a while, and returns how long

@@ -31,3 +31,13 @@ func (s sample) median() float64 { return s.quantile(0.5) }
 
 // spread is the smallest and the largest of the sample.
 func (s sample) spread() (low, high float64) { return s.quantile(0), s.quantile(1) }
+
+// over is the ratio to a floor that was measured by turns with the sample: what
+// else the machine does comes and goes for both.
+func (s sample) over(floor sample) sample {
+	ratios := make(sample, min(len(s), len(floor)))
+	for i := range ratios {
+		ratios[i] = s[i] / floor[i]
+	}
+	return ratios
+}
