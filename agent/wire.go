@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"reagent/agent/apps"
+	"reagent/agent/logs"
+	"reagent/agent/telemetry"
+	"reagent/config"
+	"reagent/container"
+	"reagent/messenger"
+	"reagent/persistence/device"
+	"reagent/protocol"
+	"reagent/release"
+	"reagent/system"
+)
+
+// wire makes every part and shows them to each other. It is the one place where
+// features meet.
+func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Logger) (*Agent, error) {
+	file, learnt, host := cfg.DeviceFile, &learnt{}, system.New()
+	engine, err := container.New(container.Config{Host: cfg.DockerHost, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("container engine: %w", err)
+	}
+	var (
+		view   engineView
+		status = &statusFile{
+			path: cfg.StatusFile(), write: config.WriteStatus, log: log, pause: timing.Status,
+			fixed:  fixedStatus(file.Identity()),
+			apps:   store.AllActual,
+			engine: view.status,
+			wake:   make(chan struct{}, 1),
+		}
+	)
+	session, err := messenger.New(linkConfig(cfg, timing, status.linkChanged, log))
+	if err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	var (
+		studio  = backend{session}
+		serial  = file.Identity().SerialNumber
+		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: engine, Log: log})
+	)
+	all, err := apps.New(apps.Config{
+		AppsDir: cfg.AppsDir, Arch: release.Arch(), Privileged: cfg.Policy.PrivilegedApps,
+		Facts:     func() apps.Facts { return facts(file, learnt) },
+		LANIP:     host.PrimaryLANIP,
+		GPU:       host.GPU,
+		HostPaths: host.SharedPaths,
+		Store:     store, Engine: engine, Studio: studio, AppLog: appLogs,
+		Log: log, Waits: timing.Apps, Changed: status.poke,
+	})
+	if err != nil {
+		return nil, err
+	}
+	view = engineView{ready: all.Ready, ping: engine.Ping}
+	greet := &greeting{
+		log: log, studio: studio, file: file, learnt: learnt, apps: all, logs: appLogs,
+		status: telemetry.New(telemetry.Config{
+			Device:  func() (uint64, uint64) { id := file.Identity(); return id.SwarmKey, id.DeviceKey },
+			Machine: host,
+			BaseURL: func(u string) {
+				if learnt.setBaseURL(u) {
+					all.Refresh()
+				}
+			},
+			Log: log,
+		}),
+		machine:    func() protocol.DeviceArchitecture { return architecture(host) },
+		engineWait: timing.EngineWait, callLimit: timing.CallLimit,
+		stays: make(chan stay, 1),
+	}
+	session.DeclareTopic(protocol.SubscriptionOnCreate, "", func(_ context.Context, e messenger.Event) { appLogs.Created(e.Args) })
+	session.DeclareTopic(protocol.SubscriptionOnDelete, "", func(_ context.Context, e messenger.Event) { appLogs.Deleted(e.Args) })
+
+	a := &Agent{
+		log: log, store: store, engine: engine,
+		supervisor: supervisor{log: log, min: timing.MinRestart, max: timing.MaxRestart},
+		parts: []part{
+			{"apps", all.Run},
+			{"logs", appLogs.Run},
+			{"status file", status.run},
+		},
+	}
+	if !cfg.Offline {
+		a.parts = append(a.parts,
+			part{"session", func(ctx context.Context) error { return session.Run(ctx, greet.run) }},
+			part{"connection", greet.keep},
+		)
+	}
+	return a, nil
+}
+
+func linkConfig(cfg *config.Config, timing Timing, changed func(messenger.Status), log zerolog.Logger) messenger.Config {
+	file := cfg.DeviceFile
+	return messenger.Config{
+		URL: file.Identity().EndpointURL, Realm: protocol.RealmDevices, TLS: cfg.Link.TLS,
+		Identity:        func() (authid, secret string) { id := file.Identity(); return id.AuthID(), id.Secret },
+		PingInterval:    cfg.Link.PingInterval,
+		ConnectTimeout:  cfg.Link.ConnectTimeout,
+		ResponseTimeout: cfg.Link.ResponseTimeout,
+		GoodAfter:       timing.GoodAfter,
+		Debug:           cfg.Log.Messages,
+		Changed:         changed,
+		Log:             log,
+	}
+}
+
+func fixedStatus(id config.Identity) protocol.AgentStatus {
+	return protocol.AgentStatus{
+		Version: release.Version, PID: os.Getpid(), Started: time.Now().UTC(),
+		Name: id.Name, Serial: id.SerialNumber, State: string(messenger.Offline),
+	}
+}
+
+func architecture(host *system.Host) protocol.DeviceArchitecture {
+	return protocol.DeviceArchitecture{
+		Architecture: release.Arch(), OS: host.OS(), Arch: strings.TrimSuffix(release.Arch(), release.Variant()),
+		Variant: release.Variant(), AgentVersion: release.Version,
+	}
+}
