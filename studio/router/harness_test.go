@@ -182,12 +182,16 @@ func (nolog) Printf(string, ...any) {}
 // eventually polls until f is true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if f() {
-			return
+	deadline, again := time.NewTimer(10*time.Second), time.NewTicker(5*time.Millisecond)
+	defer deadline.Stop()
+	defer again.Stop()
+	for !f() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("not within 10 s: %s", what)
+		case <-again.C:
 		}
 	}
-	t.Fatalf("not within 10 s: %s", what)
 }
 
 // echo answers its arguments and what it was told about the caller.
