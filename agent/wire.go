@@ -36,6 +36,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			fixed:  fixedStatus(file.Identity()),
 			apps:   store.AllActual,
 			engine: view.status,
+			link:   messenger.Status{State: messenger.Connecting},
 			wake:   make(chan struct{}, 1),
 		}
 	)
@@ -89,7 +90,9 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			{"status file", status.run},
 		},
 	}
-	if !cfg.Offline {
+	if cfg.Offline {
+		status.linkChanged(messenger.Status{State: disabled, Since: time.Now(), Reason: "it was started with -offline"})
+	} else {
 		a.parts = append(a.parts,
 			part{"session", func(ctx context.Context) error { return session.Run(ctx, greet.run) }},
 			part{"connection", greet.keep},
@@ -113,10 +116,13 @@ func linkConfig(cfg *config.Config, timing Timing, changed func(messenger.Status
 	}
 }
 
+// disabled is the state of a connection that is not wanted.
+const disabled messenger.State = "disabled"
+
 func fixedStatus(id config.Identity) protocol.AgentStatus {
 	return protocol.AgentStatus{
 		Version: release.Version, PID: os.Getpid(), Started: time.Now().UTC(),
-		Name: id.Name, Serial: id.SerialNumber, State: string(messenger.Offline),
+		Name: id.Name, Serial: id.SerialNumber,
 	}
 }
 

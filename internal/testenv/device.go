@@ -27,6 +27,8 @@ type Device struct {
 	Serial string
 	Flags  []string // besides those that name the folders
 	Env    []string // NAME=value, besides the few that every process gets
+
+	shown bool // the log of a test that failed was shown
 }
 
 // NewDevice makes a device with a device file of this content, in a folder that
@@ -207,7 +209,8 @@ func (p *Process) sound() {
 			return
 		}
 	}
-	if p.t.Failed() {
+	if p.t.Failed() && !p.device.shown {
+		p.device.shown = true
 		p.t.Logf("log of the agent of %s:\n%s", p.device.Serial, tail(all, 12000))
 	}
 }
