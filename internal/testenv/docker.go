@@ -149,12 +149,5 @@ func (e *Engine) WaitGone(name string) {
 // wait on that.
 func WaitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if holds() {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
+	Eventually(t, 30*time.Second, func() string { return what }, holds)
 }
