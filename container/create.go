@@ -221,13 +221,9 @@ func (e *Engine) onContainer(ctx context.Context, op, idOrName string, d time.Du
 	err := checkContainer(idOrName)
 	if err == nil {
 		err = e.call(ctx, d, func(ctx context.Context, p *peer) error {
-			id := idOrName
-			if !isID(id) {
-				c, err := p.inspect(ctx, idOrName)
-				if err != nil {
-					return err
-				}
-				id = c.ID
+			id, err := p.resolve(ctx, idOrName)
+			if err != nil {
+				return err
 			}
 			return do(ctx, p, id)
 		})

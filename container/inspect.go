@@ -72,6 +72,15 @@ func (p *peer) inspect(ctx context.Context, idOrName string) (Container, error) 
 	return c, nil
 }
 
+// resolve gives the id of exactly the container that is named.
+func (p *peer) resolve(ctx context.Context, idOrName string) (id string, err error) {
+	if isID(idOrName) {
+		return idOrName, nil
+	}
+	c, err := p.inspect(ctx, idOrName)
+	return c.ID, err
+}
+
 // bound are the published ports of a configuration, in order.
 func bound(host *container.HostConfig) []Port {
 	var ports []Port
@@ -195,6 +204,10 @@ func plainNumbers(v any) any {
 // Wait returns the exit code of a container when it does not run (any more).
 func (e *Engine) Wait(ctx context.Context, id string) (exit int, err error) {
 	err = e.stream(ctx, "wait for container", id, func(ctx context.Context, p *peer, w *watchdog) error {
+		id, err := p.resolve(ctx, id)
+		if err != nil {
+			return err
+		}
 		results, errs := p.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 		w.rest()
 		select {

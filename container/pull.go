@@ -20,7 +20,8 @@ const maxRecord = 1 << 20
 // Pull fetches an image and reports each record of progress, in order and from
 // the calling goroutine; PullProgress.Record is valid until progress returns.
 // An error that the engine reports in the midst of the stream is an error here.
-// When ctx ends the engine stops pulling, and keeps the layers that are whole.
+// When ctx ends the engine stops pulling with the next byte that arrives, and
+// keeps the layers that are whole.
 // progress may be nil.
 func (e *Engine) Pull(ctx context.Context, ref string, cred *Credential, progress func(PullProgress)) error {
 	var auth string

@@ -59,9 +59,15 @@ func NewPrivateEngine(t testing.TB) *PrivateEngine {
 	e := &PrivateEngine{Engine: connect(t, "unix://"+filepath.Join(dir, "docker.sock")), Dir: dir}
 	e.bridge = makeBridge(t)
 
+	// Files of its own: those of the machine's engine are not for this one.
 	config := filepath.Join(dir, "containerd.toml")
-	if err := os.WriteFile(config, []byte("version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		config:              "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n",
+		e.dockerdSettings(): "{}\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	e.containerd = start(t, "containerd", filepath.Join(dir, "containerd.log"),
 		"--config", config,
@@ -79,6 +85,7 @@ func NewPrivateEngine(t testing.TB) *PrivateEngine {
 }
 
 func (e *PrivateEngine) containerdSocket() string { return filepath.Join(e.Dir, "c.sock") }
+func (e *PrivateEngine) dockerdSettings() string  { return filepath.Join(e.Dir, "daemon.json") }
 
 // Start starts the engine and waits until it answers.
 func (e *PrivateEngine) Start() {
@@ -90,7 +97,7 @@ func (e *PrivateEngine) Start() {
 	os.Remove(pidfile) // a killed engine leaves it
 	e.dockerd = start(e.t, "dockerd", filepath.Join(e.Dir, "dockerd.log"),
 		"--host", e.Host,
-		"--config-file", filepath.Join(e.Dir, "daemon.json"), // not there: the machine's own is not for us
+		"--config-file", e.dockerdSettings(),
 		"--data-root", filepath.Join(e.Dir, "data"),
 		"--exec-root", filepath.Join(e.Dir, "exec"),
 		"--pidfile", pidfile,

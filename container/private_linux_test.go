@@ -1,0 +1,243 @@
+package container_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"reagent/container"
+	"reagent/internal/testenv"
+)
+
+// TestEngineFaults does to an engine of its own what engines do to agents. The
+// parts follow each other on one engine, because starting one takes its time.
+func TestEngineFaults(t *testing.T) {
+	private := testenv.NewPrivateEngine(t)
+	brisk := func(c *container.Config) { c.Timeout, c.Short, c.Long = 3*time.Second, time.Second, 5*time.Second }
+	e := newEngine(t, private.Host, brisk)
+	image := private.Prefix + "/app:1"
+	testenv.BuildImage(t, private.Engine, image, testenv.App{})
+	keeper := run(t, e, container.Spec{Name: "keeper", Image: image})
+
+	t.Run("everything ends in time while it hangs", func(t *testing.T) {
+		private.Hang()
+		defer private.Continue()
+		calls := map[string]func(context.Context) error{
+			"ping": func(ctx context.Context) error { _, err := e.Ping(ctx); return err },
+			"run": func(ctx context.Context) error {
+				_, _, err := e.Run(ctx, container.Spec{Name: "other", Image: image})
+				return err
+			},
+			"list":    func(ctx context.Context) error { _, err := e.List(ctx, nil); return err },
+			"rows":    func(ctx context.Context) error { _, err := e.Summaries(ctx); return err },
+			"images":  func(ctx context.Context) error { _, err := e.Images(ctx); return err },
+			"inspect": func(ctx context.Context) error { _, err := e.Inspect(ctx, keeper); return err },
+			"wait":    func(ctx context.Context) error { _, err := e.Wait(ctx, keeper); return err },
+			"logs": func(ctx context.Context) error {
+				return e.Logs(ctx, keeper, container.LogOptions{Follow: true}, func(string, []byte) {})
+			},
+			"events": func(ctx context.Context) error { return e.Events(ctx, func() {}, func(container.Event) {}) },
+			"remove": func(ctx context.Context) error { return e.Remove(ctx, strings.Repeat("0", 64)) },
+			"fresh":  func(ctx context.Context) error { _, err := newEngine(t, private.Host, brisk).Ping(ctx); return err },
+		}
+		type result struct {
+			what string
+			err  error
+		}
+		results := make(chan result)
+		for what, call := range calls {
+			go func() { results <- result{what, call(t.Context())} }()
+		}
+		end := time.After(10 * time.Second)
+		for range calls {
+			select {
+			case r := <-results:
+				if !errors.Is(r.err, container.ErrTimeout) {
+					t.Errorf("%s = %v, want ErrTimeout", r.what, r.err)
+				}
+			case <-end:
+				t.Fatal("not everything ended")
+			}
+		}
+	})
+
+	t.Run("a caller gets out of a hang at once", func(t *testing.T) {
+		private.Hang()
+		defer private.Continue()
+		slow := newEngine(t, private.Host) // nobody knows its version yet: callers wait for each other
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 4)
+		for range cap(done) {
+			go func() { _, err := slow.List(ctx, nil); done <- err }()
+		}
+		cancel()
+		for range cap(done) {
+			err := within(t, time.Second, "cancelled list", func(context.Context) error { return <-done })
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("list = %v, want context.Canceled", err)
+			}
+		}
+	})
+
+	t.Run("it goes on after a hang", func(t *testing.T) {
+		if c := inspect(t, e, keeper); c.Status != container.StatusRunning {
+			t.Errorf("keeper is %s, want running", c.Status)
+		}
+	})
+
+	t.Run("an engine that ends is unavailable and found again", func(t *testing.T) {
+		streams := make(chan error, 2)
+		up := make(chan struct{})
+		go func() { streams <- e.Events(t.Context(), func() { close(up) }, func(container.Event) {}) }()
+		<-up
+		go func() { _, err := e.Wait(t.Context(), keeper); streams <- err }()
+		private.Kill()
+		for range 2 {
+			if err := <-streams; !errors.Is(err, container.ErrUnavailable) {
+				t.Errorf("stream over the engine's end = %v, want ErrUnavailable", err)
+			}
+		}
+		if _, err := e.Ping(t.Context()); !errors.Is(err, container.ErrUnavailable) {
+			t.Errorf("ping = %v, want ErrUnavailable", err)
+		}
+		private.Start()
+		if _, err := e.Ping(t.Context()); err != nil {
+			t.Errorf("ping = %v after the restart", err)
+		}
+		if c := inspect(t, e, keeper); c.Status != container.StatusExited {
+			t.Errorf("keeper is %s, want exited: it was killed with its engine", c.Status)
+		}
+	})
+
+	t.Run("a pull does not survive its engine, the next one does", func(t *testing.T) {
+		reg := testenv.NewRegistry(t)
+		ref := reg.Host + "/" + private.Prefix + "/pulled:1"
+		testenv.PushImage(t, ref, "", "", testenv.App{Ballast: noise(1 << 20)})
+		for how, end := range map[string]func(){"killed": private.Kill, "stopped": private.Stop} {
+			reached := hold(t, reg)
+			done := make(chan error, 1)
+			go func() { done <- e.Pull(t.Context(), ref, nil, nil) }()
+			<-reached
+			end()
+			if err := <-done; !errors.Is(err, container.ErrUnavailable) {
+				t.Errorf("pull from an engine that was %s = %v, want ErrUnavailable", how, err)
+			}
+			private.Start()
+		}
+		reg.Fault(nil)
+		if err := e.Pull(t.Context(), ref, nil, nil); err != nil {
+			t.Errorf("the next pull = %v, want nil", err)
+		}
+	})
+
+	t.Run("an engine that is absent at first is used when it comes", func(t *testing.T) {
+		private.Stop()
+		late := newEngine(t, private.Host)
+		if _, err := late.List(t.Context(), nil); !errors.Is(err, container.ErrUnavailable) {
+			t.Errorf("list = %v, want ErrUnavailable", err)
+		}
+		private.Start()
+		if _, err := late.List(t.Context(), nil); err != nil {
+			t.Errorf("list = %v, want nil", err)
+		}
+	})
+
+	t.Run("pruning takes dangling images only", func(t *testing.T) {
+		// The same tag twice leaves the first image without one.
+		testenv.BuildImage(t, private.Engine, private.Prefix+"/twice:1", testenv.App{Version: "1"})
+		testenv.BuildImage(t, private.Engine, private.Prefix+"/twice:1", testenv.App{Version: "2"})
+		// A dangling image that a container needs.
+		used := private.Prefix + "/used:1"
+		testenv.BuildImage(t, private.Engine, used, testenv.App{Version: "3"})
+		if _, _, err := e.Create(t.Context(), container.Spec{Name: "user", Image: used}); err != nil {
+			t.Fatal(err)
+		}
+		testenv.BuildImage(t, private.Engine, used, testenv.App{Version: "4"})
+		before, err := e.Images(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		freed, err := e.PruneDangling(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := e.Images(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(after) != len(before)-1 || len(freed.Deleted) == 0 || freed.Bytes == 0 {
+			t.Errorf("%d images, then %d; freed %+v", len(before), len(after), freed)
+		}
+		if _, err := e.Inspect(t.Context(), "user"); err != nil {
+			t.Error(err)
+		}
+		if text := freed.Summary(); !strings.Contains(text, "deleted: sha256:") || !strings.Contains(text, "Total reclaimed space: ") {
+			t.Errorf("summary = %q", text)
+		}
+	})
+
+	t.Run("a full disk is told apart", func(t *testing.T) {
+		wire := tap(t, private.Host)
+		wire.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.HasSuffix(r.URL.Path, "/containers/create") &&
+				refuse(w, 500, "mkdir /var/lib/docker/overlay2/x: no space left on device")
+		})
+		if _, _, err := newEngine(t, wire.host).Run(t.Context(), container.Spec{Name: "other", Image: image}); !errors.Is(err, container.ErrNoSpace) {
+			t.Errorf("run = %v, want ErrNoSpace", err)
+		}
+	})
+}
+
+func TestAbsentEngineIsUnavailable(t *testing.T) {
+	for _, host := range []string{"unix://" + filepath.Join(t.TempDir(), "none"), fmt.Sprintf("tcp://127.0.0.1:%d", freePort(t))} {
+		e := newEngine(t, host)
+		if _, err := e.Ping(t.Context()); !errors.Is(err, container.ErrUnavailable) {
+			t.Errorf("ping %s = %v, want ErrUnavailable", host, err)
+		}
+		if _, _, err := e.Run(t.Context(), container.Spec{Name: "x"}); !errors.Is(err, container.ErrUnavailable) {
+			t.Errorf("run %s = %v, want ErrUnavailable", host, err)
+		}
+		if err := e.Events(t.Context(), func() { t.Error("up") }, nil); !errors.Is(err, container.ErrUnavailable) {
+			t.Errorf("events %s = %v, want ErrUnavailable", host, err)
+		}
+	}
+	if _, err := container.New(container.Config{Host: "nonsense"}); err == nil {
+		t.Error("a host that is no URL is accepted")
+	}
+}
+
+// An engine is replaced by another version while the agent runs: the old one's
+// version of the API is refused, in both directions.
+func TestReplacedEngineIsAskedForItsVersionAgain(t *testing.T) {
+	docker := testenv.Docker(t)
+	for _, said := range []string{
+		"client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version",
+		"client version 1.41 is too new. Maximum supported API version is 1.40",
+	} {
+		wire := tap(t, docker.Host)
+		e := newEngine(t, wire.host)
+		if _, err := e.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wire.take()
+		refused := 0
+		wire.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+			if refused++; refused > 1 {
+				return false
+			}
+			return refuse(w, http.StatusBadRequest, said)
+		})
+		if _, err := e.List(t.Context(), nil); err != nil {
+			t.Errorf("list = %v, want nil after asking again", err)
+		}
+		notes := wire.take()
+		if len(notes) != 3 || !strings.HasSuffix(notes[1].line, "/_ping") {
+			t.Errorf("requests = %v, want list, ping, list", notes)
+		}
+	}
+}
