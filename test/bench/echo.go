@@ -2,37 +2,28 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"strings"
+	"path/filepath"
 	"time"
-
-	"github.com/gammazero/nexus/v3/client"
-	"github.com/gammazero/nexus/v3/wamp"
 )
 
-// The floor of calls: what a bare client of the WAMP library takes to answer a
-// procedure with its own arguments. It is a process of its own like the agent,
-// for a change of processes is part of what a call costs.
 const (
-	echoVariable  = "REAGENT_BENCH_ECHO" // set to the router's address, this program is the echo
 	echoProcedure = "bench.echo"
 	echoAuthID    = "echo"
 )
 
-// startEcho runs the echo until the stage ends.
+// startEcho builds the floor of calls like the agent and runs it until the stage
+// ends.
 func (l *lab) startEcho(t *stage) {
-	self, err := os.Executable()
-	if err != nil {
+	binary := filepath.Join(t.TempDir(), "echo")
+	if err := build(t, binary, "reagent/test/bench/echo"); err != nil {
 		t.Fatal(err)
 	}
 	secret := random(24)
 	l.router.keys.set(echoAuthID, secret)
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), echoVariable+"="+l.router.addr)
+	cmd := exec.Command(binary, l.router.addr, echoAuthID, echoProcedure)
 	cmd.Stderr = os.Stderr
 	leash, err := cmd.StdinPipe()
 	if err != nil {
@@ -55,28 +46,4 @@ func (l *lab) startEcho(t *stage) {
 	if _, err := bufio.NewReader(said).ReadString('\n'); err != nil {
 		t.Fatalf("the echo did not come up: %v", err)
 	}
-}
-
-// echo is the other process: it answers until in ends, and has its secret from
-// there, too.
-func echo(addr string, in io.Reader) error {
-	lines := bufio.NewReader(in)
-	secret, err := lines.ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("read the secret: %w", err)
-	}
-	session, err := join(context.Background(), addr, echoAuthID, strings.TrimSpace(secret))
-	if err != nil {
-		return err
-	}
-	defer session.Close()
-	err = session.Register(echoProcedure, func(_ context.Context, inv *wamp.Invocation) client.InvokeResult {
-		return client.InvokeResult{Args: inv.Arguments, Kwargs: inv.ArgumentsKw}
-	}, nil)
-	if err != nil {
-		return err
-	}
-	fmt.Println("ready")
-	_, _ = io.Copy(io.Discard, lines)
-	return nil
 }

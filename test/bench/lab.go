@@ -44,9 +44,12 @@ type lab struct {
 func openLab(t *stage, s settings, p progress) *lab {
 	l := &lab{settings: s, progress: p, serial: "bench-" + random(4), witness: newWitness()}
 	l.binary = filepath.Join(t.TempDir(), "reagent")
-	err := l.build(t)
-	if err == nil {
-		err = dropFromCache(l.binary)
+	var err error
+	if l.agent != "" {
+		err = copyProgram(l.binary, l.agent)
+	} else {
+		p.say("build the agent")
+		err = build(t, l.binary, "reagent/cmd/reagent")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -58,23 +61,27 @@ func openLab(t *stage, s settings, p progress) *lab {
 	return l
 }
 
-// build makes the agent as it is shipped. It is a file of its own, for pages
-// that other processes of the same file share would count in part only.
-func (l *lab) build(t *stage) error {
-	if l.agent != "" {
-		text, err := os.ReadFile(l.agent)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(l.binary, text, 0o755)
-	}
-	l.progress.say("build the agent")
-	cmd := exec.CommandContext(t.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", l.binary, "reagent/cmd/reagent")
+// build makes a command of this module as it is shipped, in a file of its own:
+// pages that other processes of the same file share would count in part only.
+func build(t *stage, to, what string) error {
+	cmd := exec.CommandContext(t.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", to, what)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the agent: %w\n%s", err, said)
+		return fmt.Errorf("build %s: %w\n%s", what, err, said)
 	}
-	return nil
+	return dropFromCache(to)
+}
+
+// copyProgram is for a binary that somebody else has built.
+func copyProgram(to, from string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(to, text, 0o755); err != nil {
+		return err
+	}
+	return dropFromCache(to)
 }
 
 // version asks the binary what it is.

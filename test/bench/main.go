@@ -34,9 +34,6 @@ var measurements = []measurement{
 }
 
 func main() {
-	if addr := os.Getenv(echoVariable); addr != "" {
-		os.Exit(exit(echo(addr, os.Stdin)))
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
 	os.Exit(exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr)))

@@ -111,11 +111,8 @@ func (r *router) kill() {
 
 // join opens a session over the network, as a stranger's client would.
 func (r *router) join(ctx context.Context, authid string) (*client.Client, error) {
-	return join(ctx, r.addr, authid, r.keys.secret(authid))
-}
-
-func join(ctx context.Context, addr, authid, secret string) (*client.Client, error) {
-	c, err := client.ConnectNet(ctx, "ws://"+addr+"/ws", client.Config{
+	secret := r.keys.secret(authid)
+	c, err := client.ConnectNet(ctx, "ws://"+r.addr+"/ws", client.Config{
 		Realm: protocol.RealmDevices, ResponseTimeout: patience, Logger: quiet,
 		HelloDetails: wamp.Dict{"authid": authid},
 		AuthHandlers: map[string]client.AuthFunc{
