@@ -7,7 +7,7 @@ import (
 	"github.com/gammazero/nexus/v3/wamp/crsign"
 )
 
-const challengeText = `{"nonce":"LHRTC9zeOIrt_9U3","authprovider":"userdb","authid":"peter","timestamp":"2014-06-22T16:36:25.448Z","authrole":"user","authmethod":"wampcra","session":3251278072152162}`
+const challengeText = `{"nonce":"LHRTC9zeOIrt_9U3","authprovider":"userdb","authid":"peter","timestamp":"2014-06-22T16:36:25.448Z","authrole":"user","authmethod":"wampcra","session":3251278072152162 }`
 
 // The library's own signing is the other opinion.
 func TestSignaturesAgreeWithTheLibrary(t *testing.T) {
@@ -27,7 +27,7 @@ func TestSignaturesAgreeWithTheLibrary(t *testing.T) {
 	}
 	// The example of the protocol's text.
 	const want = "NWktSrMd4ItBSAKYEwvu1bTY7G/sSyjKbz+pNP9c04A="
-	const example = `{ "nonce":"LHRTC9zeOIrt_9U3", "authprovider":"userdb", "authid":"peter", "timestamp":"2014-06-22T16:36:25.448Z", "authrole":"user", "authmethod":"wampcra", "session":3251278072152162}`
+	const example = `{ "nonce":"LHRTC9zeOIrt_9U3", "authprovider":"userdb", "authid":"peter", "timestamp":"2014-06-22T16:36:25.448Z", "authrole":"user", "authmethod":"wampcra", "session":3251278072152162 }`
 	if got := answerCRA("secret", wamp.Dict{"challenge": example}); got != want {
 		t.Errorf("signature of the protocol's example %s, want %s", got, want)
 	}
