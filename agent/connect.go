@@ -32,6 +32,7 @@ type greeting struct {
 	apps       appList
 	logs       interface{ Online(context.Context) }
 	status     statusReporter
+	probe      messenger.Handler // of wamp_connection_established
 	machine    func() protocol.DeviceArchitecture
 	engineWait time.Duration // CONNECTED does not wait longer for the engine
 	callLimit  time.Duration
@@ -162,7 +163,7 @@ func (g *greeting) introduce(ctx context.Context, link *messenger.Link, id confi
 			g.log.Warn().Err(err).Msg("router did not take the testament")
 		}
 	})
-	err := link.Register(ctx, protocol.Procedure(id.SerialNumber, protocol.ConnectionEstablished), nil, hello)
+	err := link.Register(ctx, protocol.Procedure(id.SerialNumber, protocol.ConnectionEstablished), nil, g.probe)
 	testament.Wait()
 	var refused *messenger.CallError
 	if errors.As(err, &refused) && refused.URI == protocol.ErrorProcedureExists {
@@ -172,11 +173,6 @@ func (g *greeting) introduce(ctx context.Context, link *messenger.Link, id confi
 		g.log.Warn().Err(err).Msg("duplicate probe not registered")
 	}
 	return ctx.Err()
-}
-
-// hello answers whoever asks whether this device has a connection already.
-func hello(context.Context, messenger.Invocation) messenger.Outcome {
-	return messenger.Outcome{Args: []any{"Hello :-)"}}
 }
 
 // exchange is everything that needs no answer of the other, in one flight. moved

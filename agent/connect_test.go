@@ -116,6 +116,11 @@ func (*appsDouble) Refresh()                 {}
 func (*appsDouble) Online()                  {}
 func (a *appsDouble) Ready() <-chan struct{} { return a.ready }
 
+// hello answers as the probe for duplicates does.
+func hello(context.Context, messenger.Invocation) messenger.Outcome {
+	return messenger.Outcome{Args: []any{"Hello :-)"}}
+}
+
 type noLogs struct{}
 
 func (noLogs) Online(context.Context) {}
@@ -143,7 +148,7 @@ func startDevice(t *testing.T, url string) (*greeting, *appsDouble, *messenger.S
 	close(apps.ready)
 	host := system.New()
 	g := &greeting{
-		log: zerolog.Nop(), studio: backend{s}, file: cfg.DeviceFile, learnt: &learnt{}, apps: apps, logs: noLogs{},
+		log: zerolog.Nop(), studio: backend{s}, file: cfg.DeviceFile, learnt: &learnt{}, apps: apps, logs: noLogs{}, probe: hello,
 		status: telemetry.New(telemetry.Config{
 			Device:  func() (uint64, uint64) { id := cfg.DeviceFile.Identity(); return id.SwarmKey, id.DeviceKey },
 			Machine: host, BaseURL: func(string) {}, Log: zerolog.Nop(),

@@ -62,10 +62,22 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		return nil, err
 	}
 	view = engineView{ready: all.Ready, ping: engine.Ping}
+	deviceKeys := func() (swarm, device uint64) { id := file.Identity(); return id.SwarmKey, id.DeviceKey }
+	probe := declare(session, &dispatcher{serial: serial, log: log, device: deviceKeys, may: studio.may}, procedures(deps{
+		serial: serial,
+		about: about{
+			version: release.Version, arch: baseArch(), variant: release.Variant(), serial: serial, os: host.OS,
+		},
+		apps: all, containers: engine, images: engine, inUse: all, past: appLogs, machine: host, addresses: host,
+		ourImages: func() string {
+			id := file.Identity()
+			return strings.ToLower(id.RegistryURL + id.MainRepository)
+		},
+	}))
 	greet := &greeting{
-		log: log, studio: studio, file: file, learnt: learnt, apps: all, logs: appLogs,
+		log: log, studio: studio, file: file, learnt: learnt, apps: all, logs: appLogs, probe: probe,
 		status: telemetry.New(telemetry.Config{
-			Device:  func() (uint64, uint64) { id := file.Identity(); return id.SwarmKey, id.DeviceKey },
+			Device:  deviceKeys,
 			Machine: host,
 			BaseURL: func(u string) {
 				if learnt.setBaseURL(u) {
@@ -128,7 +140,10 @@ func fixedStatus(id config.Identity) protocol.AgentStatus {
 
 func architecture(host *system.Host) protocol.DeviceArchitecture {
 	return protocol.DeviceArchitecture{
-		Architecture: release.Arch(), OS: host.OS(), Arch: strings.TrimSuffix(release.Arch(), release.Variant()),
+		Architecture: release.Arch(), OS: host.OS(), Arch: baseArch(),
 		Variant: release.Variant(), AgentVersion: release.Version,
 	}
 }
+
+// baseArch is the architecture without its variant.
+func baseArch() string { return strings.TrimSuffix(release.Arch(), release.Variant()) }

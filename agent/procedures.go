@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"context"
+	"reflect"
+
+	"github.com/rs/zerolog"
+
+	"reagent/messenger"
+	"reagent/protocol"
+)
+
+// A procedure is one row of the table: what somebody may call on this device,
+// and the privilege that it takes.
+type procedure struct {
+	name  string // suffix of its URI
+	needs protocol.Privilege
+	// denial is the text that a caller without the privilege gets.
+	denial string
+	handle handler
+	// itself: requestor_account_key is an argument of its own, and does not say
+	// for whom the system calls.
+	itself bool
+}
+
+// What a procedure may need besides the privileges that users are granted.
+const (
+	// anybody: not even a caller that the router discloses.
+	anybody protocol.Privilege = ""
+	// onlySystem: the studio's backend, for no user at all.
+	onlySystem protocol.Privilege = "system"
+)
+
+const denied = "insufficient privileges"
+
+// deps is what the procedures stand on: each takes the one small interface that
+// it needs.
+type deps struct {
+	serial     string
+	about      about
+	apps       appRequester
+	containers containerLister
+	images     imageStore
+	inUse      imageUser
+	ourImages  func() string // what the names of our apps' images begin with
+	past       logHistory
+	machine    machineStats
+	addresses  addressLister
+}
+
+// procedures is the table (wire §5.2 with the gates of its Appendix A, design
+// D13). Whoever adds one adds a row here, its file proc_<name>.go, and its name
+// and arguments in protocol.
+func procedures(d deps) []procedure {
+	return []procedure{
+		{name: protocol.ConnectionEstablished, needs: anybody, handle: connectionEstablished},
+		{name: protocol.DeviceHandshake, needs: onlySystem, denial: denied, handle: deviceHandshake(d.serial)},
+		{name: protocol.RequestAppState, needs: onlySystem, denial: denied, handle: requestAppState(d.apps), itself: true},
+		{name: protocol.ListContainers, needs: protocol.Read, denial: denied + " to list containers", handle: typed(listContainers(d.containers))},
+		{name: protocol.GetImages, needs: protocol.Read, denial: denied + " to read docker images", handle: getImages(d.images)},
+		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(pruner{d.images, d.inUse, d.ourImages})},
+		{name: protocol.GetAppLogHistory, needs: protocol.Read, denial: denied + " to get app log history", handle: typed(getAppLogHistory(d.past))},
+		{name: protocol.GetAgentMetadata, needs: protocol.Read, denial: denied + " to get agent metadata", handle: typed(getAgentMetadata(d.about))},
+		{name: protocol.GetStorageData, needs: protocol.Read, denial: denied + " to get storage data", handle: typed(getStorageData(d.machine))},
+		{name: protocol.GetNetworkMetadata, needs: protocol.Read, denial: denied + " to get network metadata", handle: getNetworkMetadata(d.addresses)},
+		{name: protocol.GetIPv4Addresses, needs: protocol.Read, denial: denied + " to get ipv4 addresses", handle: typed(getIPv4Addresses(d.addresses))},
+	}
+}
+
+// A Call is one call of a procedure by somebody who may.
+type Call struct {
+	Args     []any
+	Kwargs   map[string]any
+	Caller   Caller
+	Progress func(ctx context.Context, args ...any) error // nil where the caller wants none
+}
+
+// A Caller is who calls.
+type Caller struct {
+	AuthID  string // "" = undisclosed
+	Role    string
+	Account uint64 // the user for whom the call is made; 0 = the system itself, or nobody
+}
+
+// Result is the answer of a procedure.
+type Result struct {
+	Args   []any
+	Kwargs map[string]any
+}
+
+// A handler performs a procedure. Its ctx ends when the caller cancels, or with
+// the connection: what has to outlive the call gets a context from elsewhere.
+type handler func(ctx context.Context, c Call) (Result, error)
+
+// nothing is the argument, or the answer, of a procedure that has none.
+type nothing struct{}
+
+// typed makes a handler of the common case: one object in, one value out.
+func typed[In, Out any](f func(context.Context, In) (Out, error)) handler {
+	return func(ctx context.Context, c Call) (Result, error) {
+		var in In
+		if err := argument(c.Args, &in); err != nil {
+			return Result{}, err
+		}
+		out, err := f(ctx, in)
+		if _, none := any(out).(nothing); none || err != nil {
+			return Result{}, err
+		}
+		value, err := protocol.WireValue(out)
+		return Result{Args: []any{value}}, err
+	}
+}
+
+// argument reads args[0], which has to be an object, into in: by its own way
+// where it has one (for the sake of the contract's texts), else by its json tags.
+func argument(args []any, in any) error {
+	if _, none := in.(*nothing); none {
+		return nil
+	}
+	if len(args) == 0 {
+		return &protocol.Error{Code: protocol.CodeInvalid, Text: "arguments are missing"}
+	}
+	d, ok := protocol.AsDict(args[0])
+	if !ok {
+		return &protocol.Error{Code: protocol.CodeInvalid, Text: "first param should be a dict"}
+	}
+	if own, ok := in.(interface{ ReadDict(map[string]any) error }); ok {
+		return own.ReadDict(d)
+	}
+	return protocol.Decode(d, in)
+}
+
+// positional makes an answer of which each element is an argument of its own.
+func positional(list any) (Result, error) {
+	v := reflect.ValueOf(list)
+	args := make([]any, v.Len())
+	for i := range args {
+		value, err := protocol.WireValue(v.Index(i).Interface())
+		if err != nil {
+			return Result{}, err
+		}
+		args[i] = value
+	}
+	return Result{Args: args}, nil
+}
+
+// A declarer takes procedures to the router; messenger.Session is one.
+type declarer interface {
+	Declare(uri string, options map[string]any, h messenger.Handler) (withdraw func())
+}
+
+// declare offers the whole table but the probe for duplicates, which it returns:
+// the greeting registers that one by itself, for its refusal has a meaning.
+func declare(session declarer, d *dispatcher, table []procedure) (probe messenger.Handler) {
+	for _, p := range table {
+		if p.name == protocol.ConnectionEstablished {
+			probe = d.handler(p)
+			continue
+		}
+		session.Declare(protocol.Procedure(d.serial, p.name), registerOptions(), d.handler(p))
+	}
+	return probe
+}
+
+// registerOptions are the contract's (wire §4); routers that do not know it
+// ignore it.
+func registerOptions() map[string]any { return map[string]any{"force_reregister": true} }
+
+// callLine is the one log line of a call.
+func callLine(log zerolog.Logger, p procedure, inv messenger.Invocation, account uint64, err error) *zerolog.Event {
+	line := log.Debug()
+	if err != nil {
+		line = log.Info().Err(err)
+	}
+	line.Str("procedure", p.name).Str("caller", clip(inv.Caller)).Str("role", clip(inv.CallerRole))
+	if account != 0 {
+		line.Uint64("account", account)
+	}
+	return line
+}
