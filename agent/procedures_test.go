@@ -342,7 +342,10 @@ func TestAbsentEngineIsAnAnswer(t *testing.T) {
 func TestTableIsDeclaredWithTheContractsOptions(t *testing.T) {
 	declared := recorder{}
 	d := &dispatcher{serial: serial}
-	declare(declared, d, procedures(deps{}))
+	probe := declare(declared, d, procedures(deps{}))
+	if o := probe(t.Context(), messenger.Invocation{}); !slices.Equal(o.Args, []any{"Hello :-)"}) || o.Error != "" {
+		t.Errorf("the probe answers anybody %+v", o)
+	}
 	if len(declared) != len(contractNeeds)-1 {
 		t.Errorf("%d procedures are declared, want all but the probe", len(declared))
 	}
