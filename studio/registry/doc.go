@@ -22,4 +22,6 @@
 // A Registry may be used from any goroutine. Images are on the disk before a
 // push is acknowledged. Nothing is ever deleted but uploads that nobody
 // finished. An upload ends when the disk runs full or nothing comes for a while.
+// One goroutine of distribution's (its event broadcaster) outlives Close: the
+// library offers no way to end it.
 package registry

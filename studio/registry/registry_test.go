@@ -34,10 +34,8 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// distribution keeps one of these for a process, and never ends it.
+		// distribution keeps one of these for each registry, and never ends it.
 		goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run"),
-		goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run.func1"),
-		goleak.IgnoreTopFunction("sync.runtime_notifyListWait"),
 	)
 }
 

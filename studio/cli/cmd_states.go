@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+
+	"reagent/protocol"
+)
+
+func states() Command {
+	var question protocol.ListStates
+	return Command{
+		Words: "states", Args: "[--device DEVICE] [--app APP]",
+		About: "Show which app is in which state where, and on which ports it is reached",
+		More: `PORTS: the port on the device -> the app's own. STATE is what the device
+reported last, WANTED what was asked for.`,
+		Flags: func(f *flag.FlagSet) {
+			f.StringVar(&question.Device, "device", "", "only this `DEVICE`")
+			f.StringVar(&question.App, "app", "", "only this `APP`")
+			f.Func("history", "`COUNT` of earlier states to show of each", func(text string) error {
+				n, ok := protocol.Uint(text)
+				if !ok {
+					return fmt.Errorf("%q is not a number", text)
+				}
+				question.History = protocol.Number(n)
+				return nil
+			})
+		},
+		Hints: hintsAppOnDevice,
+		Run: func(ctx context.Context, c *Call) error {
+			list, err := ask[protocol.StateList](ctx, c, protocol.StudioListStates, question)
+			if err != nil {
+				return err
+			}
+			return c.show(list, func(out io.Writer) error {
+				if question.History > 0 {
+					return pastStates(out, c, list.States)
+				}
+				return table(out, "DEVICE APP VERSION STATE WANTED PORTS REPORTED ERROR", list.States,
+					fmt.Sprintf("no apps on devices: deploy one with %q", c.Name+" deploy APP DEVICE"),
+					func(r protocol.AppOnDeviceRow) []string {
+						return []string{r.DeviceName, r.AppName, r.Version, state(r), wanted(r), ports(r.Ports), ago(c.Now(), r.Reported), r.Error}
+					})
+			})
+		},
+	}
+}
+
+// state is what is known of an app; of a device that is gone it is old news.
+func state(r protocol.AppOnDeviceRow) string {
+	text := string(r.State)
+	if !r.Online {
+		text += " (offline)"
+	}
+	return text
+}
+
+func wanted(r protocol.AppOnDeviceRow) string {
+	if r.TargetVersion != "" && r.TargetVersion != r.Version && !r.Target.Gone() {
+		return fmt.Sprintf("%s %s", r.Target, r.TargetVersion)
+	}
+	return string(r.Target)
+}
+
+// A past is a line of the history of states.
+type past struct {
+	app protocol.AppOnDeviceRow
+	was protocol.PastState
+}
+
+func pastStates(out io.Writer, c *Call, rows []protocol.AppOnDeviceRow) error {
+	var lines []past
+	for _, app := range rows {
+		for _, was := range app.History {
+			lines = append(lines, past{app, was})
+		}
+	}
+	return table(out, "DEVICE APP STATE UPDATE REPORTED ERROR", lines, "no states were reported yet", func(p past) []string {
+		return []string{p.app.DeviceName, p.app.AppName, string(p.was.State), string(p.was.UpdateStatus), ago(c.Now(), p.was.Time), p.was.Error}
+	})
+}

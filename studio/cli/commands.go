@@ -1,0 +1,18 @@
+package cli
+
+// commands is the table of commands, in the order in which help lists them.
+func (p *Program) commands() []Command {
+	return append(p.Extra[:len(p.Extra):len(p.Extra)],
+		deviceAdd(), deviceList(), deviceRemove(),
+		appCreate(), appPush(), appList(),
+		deploy(), stop(), remove(), states(), logs(),
+		userAdd(), userList(), userRemove(), grant(), revoke(), whoami(),
+	)
+}
+
+// Hints that several commands give.
+const (
+	hintDevices = `see "$0 device ls"`
+	hintApps    = `see "$0 app ls"`
+	hintUsers   = `see "$0 user ls"`
+)

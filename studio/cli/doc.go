@@ -1,0 +1,18 @@
+// Package cli is the commands of reagent-studio for people and scripts: one file
+// a command, one table of them (commands.go) that help is made from.
+//
+// A command is a client of a studio: it calls re.studio.* over a Session that
+// the program hands in, and whatever it may do, the studio decides. Two things
+// go past that session: images are pushed straight into the registry, and the
+// log of an app comes from its device.
+//
+// Rules of the output: what was asked for goes to stdout, everything said beside
+// it (progress, hints, waiting) to stderr. Tables are for people and may change;
+// --output json is the studio's own answer, times in RFC 3339. What comes from a
+// device or another user cannot steer the terminal, but for an app's own log,
+// which is passed on as it is. An error names the thing and, where there is one,
+// the way out. Secrets are written to files of mode 0600, never to a command
+// line.
+//
+// A Program runs one command at a time and keeps nothing between two.
+package cli

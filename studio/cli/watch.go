@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"reagent/messenger"
+	"reagent/protocol"
+)
+
+// A watch follows what devices report about apps.
+type watch struct {
+	c    *Call
+	news chan protocol.AppOnDeviceRow
+}
+
+// watchStates begins to follow; what is published from then on is not missed.
+func (c *Call) watchStates(ctx context.Context) (*watch, error) {
+	session, err := c.studio(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &watch{c: c, news: make(chan protocol.AppOnDeviceRow, 256)}
+	return w, session.Follow(ctx, protocol.StudioAppState, func(e messenger.Event) {
+		var row protocol.AppOnDeviceRow
+		if protocol.Decode(protocol.Arg(e.Args, 0), &row) != nil {
+			return
+		}
+		select {
+		case w.news <- row:
+		default: // the next look at the list finds it
+		}
+	})
+}
+
+// untilRunning shows each state that the device reports, and returns when the
+// app runs as it was wished, or failed. Events tell what happens; a look at the
+// list from time to time makes up for one that was lost.
+func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow) (protocol.AppOnDeviceRow, error) {
+	var (
+		shown  string
+		runs   <-chan time.Time // the app runs, its ports may be yet to come
+		latest = wished
+	)
+	look := time.NewTicker(w.c.poll())
+	defer look.Stop()
+	for row := wished; ; {
+		if !row.Reported.IsZero() && !row.Reported.Before(wished.Wished) && !row.Reported.Before(latest.Reported) {
+			latest = row
+			if text := stateLine(row); text != shown {
+				shown = text
+				if !w.c.JSON {
+					fmt.Fprintf(w.c.Stdout, "%s  %s\n", row.Reported.Local().Format(time.TimeOnly), text)
+				}
+			}
+			switch end, err := verdict(row); {
+			case err != nil:
+				return row, err
+			case !end:
+				runs = nil
+			case portsAssigned(row):
+				return row, nil
+			case runs == nil:
+				runs = time.After(w.c.portsGrace())
+			}
+		}
+		select {
+		case row = <-w.news:
+			if row.DeviceKey != wished.DeviceKey || row.AppKey != wished.AppKey || row.Stage != wished.Stage {
+				row = protocol.AppOnDeviceRow{}
+			}
+		case <-look.C:
+			row = w.look(ctx, wished)
+		case <-runs:
+			return latest, nil
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return latest, ctx.Err()
+			}
+			return latest, context.Cause(ctx)
+		}
+	}
+}
+
+// look asks for the state. A studio that does not answer now is asked again.
+func (w *watch) look(ctx context.Context, wished protocol.AppOnDeviceRow) protocol.AppOnDeviceRow {
+	list, err := ask[protocol.StateList](ctx, w.c, protocol.StudioListStates,
+		protocol.ListStates{Device: fmt.Sprint(wished.DeviceKey), App: fmt.Sprint(wished.AppKey)})
+	if err == nil {
+		for _, row := range list.States {
+			if row.DeviceKey == wished.DeviceKey && row.AppKey == wished.AppKey && row.Stage == wished.Stage {
+				return row
+			}
+		}
+	}
+	return protocol.AppOnDeviceRow{}
+}
+
+// verdict tells whether a reported state is the end of a deployment.
+func verdict(row protocol.AppOnDeviceRow) (end bool, err error) {
+	app, device := printable(row.AppName), printable(row.DeviceName)
+	asWished := row.TargetVersion == "" || row.Version == row.TargetVersion
+	switch {
+	case row.State == protocol.Failed:
+		return true, fmt.Errorf("%s failed on %s: %s", app, device, orUnknown(printable(row.Error)))
+	case row.Target != protocol.Running:
+		return true, fmt.Errorf("somebody else wants %s %s on %s now", app, row.Target, device)
+	case row.State == protocol.Running && !asWished && row.UpdateStatus == protocol.UpdateCanceled:
+		return true, fmt.Errorf("%s %s did not stay up on %s: %s is back", app, printable(row.TargetVersion), device, printable(row.Version))
+	}
+	return row.State == protocol.Running && asWished, nil
+}
+
+func orUnknown(text string) string {
+	if text == "" {
+		return "the device does not say why; see its log"
+	}
+	return text
+}
+
+func portsAssigned(row protocol.AppOnDeviceRow) bool {
+	for _, r := range row.Ports {
+		if r.LocalIP == "" && r.HostPort == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func stateLine(row protocol.AppOnDeviceRow) string {
+	text := string(row.State)
+	if row.State == protocol.Running && row.Version != "" {
+		text += " " + printable(row.Version)
+	}
+	if row.Error != "" {
+		text += ": " + printable(row.Error)
+	}
+	return text
+}
