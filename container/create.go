@@ -83,8 +83,11 @@ func (e *Engine) create(ctx context.Context, spec Spec, allowed rights) (id stri
 	err = e.call(ctx, e.cfg.Timeout, func(ctx context.Context, p *peer) error {
 		answer, err := p.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
 		id = answer.ID
-		if errdefs.IsConflict(err) {
-			err = &engineError{ErrConflict, err}
+		switch {
+		case errdefs.IsConflict(err):
+			return &engineError{ErrConflict, err}
+		case err == nil && !isID(id):
+			return fmt.Errorf("the engine gave it no id: %q", id)
 		}
 		return err
 	})

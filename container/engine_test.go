@@ -19,7 +19,7 @@ import (
 )
 
 func TestRunIsTwoRoundTrips(t *testing.T) {
-	docker, _, image := real(t, testenv.App{})
+	docker, _, image := realEngine(t, testenv.App{})
 	wire := tap(t, docker.Host)
 	e := newEngine(t, wire.host)
 	run(t, e, container.Spec{Name: docker.Prefix + "-first", Image: image})
@@ -32,7 +32,7 @@ func TestRunIsTwoRoundTrips(t *testing.T) {
 }
 
 func TestContainerIsAsSpecified(t *testing.T) {
-	docker, e, image := real(t, testenv.App{Env: []string{"FROM_IMAGE=1"}})
+	docker, e, image := realEngine(t, testenv.App{Env: []string{"FROM_IMAGE=1"}})
 	port, dir := freePort(t), t.TempDir()
 	name := docker.Prefix + "-app"
 	id := run(t, e, container.Spec{
@@ -93,7 +93,7 @@ func TestContainerIsAsSpecified(t *testing.T) {
 }
 
 func TestStopKillsAfterTheGraceOnly(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	polite := run(t, e, container.Spec{Name: docker.Prefix + "-polite", Image: image})
 	deaf := run(t, e, container.Spec{Name: docker.Prefix + "-deaf", Image: image, Env: []string{"TESTAPP_IGNORE_TERM=1"}})
 	waitForLine(t, e, polite, "ready")
@@ -131,7 +131,7 @@ func TestStopKillsAfterTheGraceOnly(t *testing.T) {
 }
 
 func TestNamesAndIdsMatchExactly(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	name := docker.Prefix + "-app"
 	id, _, err := e.Create(t.Context(), container.Spec{Name: name, Image: image})
 	if err != nil {
@@ -160,7 +160,7 @@ func TestNamesAndIdsMatchExactly(t *testing.T) {
 }
 
 func TestTakenNameIsAConflict(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	one, two := docker.Prefix+"-one", docker.Prefix+"-two"
 	first := run(t, e, container.Spec{Name: one, Image: image})
 	if _, _, err := e.Run(t.Context(), container.Spec{Name: one, Image: image}); !errors.Is(err, container.ErrConflict) {
@@ -176,7 +176,7 @@ func TestTakenNameIsAConflict(t *testing.T) {
 }
 
 func TestParkedContainerGivesItsNameAway(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	name := docker.Prefix + "-app"
 	old := run(t, e, container.Spec{Name: name, Image: image})
 	parked := docker.Prefix + "-parked-" + old
@@ -199,7 +199,7 @@ func TestParkedContainerGivesItsNameAway(t *testing.T) {
 }
 
 func TestTakenPortIsNamedAndNothingIsLeft(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	held, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestTakenPortIsNamedAndNothingIsLeft(t *testing.T) {
 }
 
 func TestRemoveIsDoneWhenItIsGone(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	id := run(t, e, container.Spec{Name: docker.Prefix + "-app", Image: image})
 	const many = 8
 	done := make(chan error, many)
@@ -247,7 +247,7 @@ func TestRemoveIsDoneWhenItIsGone(t *testing.T) {
 }
 
 func TestFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	name := docker.Prefix + "-app"
 	_, note, err := e.Run(t.Context(), container.Spec{
 		Name: name, Image: image, Privileged: true,
@@ -265,7 +265,7 @@ func TestFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
 }
 
 func TestCancelledCallStaysCancelled(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, _, err := e.Run(ctx, container.Spec{Name: docker.Prefix + "-app", Image: image}); !errors.Is(err, context.Canceled) {
@@ -277,7 +277,7 @@ func TestCancelledCallStaysCancelled(t *testing.T) {
 }
 
 func TestHealthIsSeen(t *testing.T) {
-	docker, e, image := real(t, testenv.App{Health: 100 * time.Millisecond})
+	docker, e, image := realEngine(t, testenv.App{Health: 100 * time.Millisecond})
 	well := run(t, e, container.Spec{Name: docker.Prefix + "-well", Image: image})
 	sick := run(t, e, container.Spec{Name: docker.Prefix + "-sick", Image: image, Env: []string{"TESTAPP_UNHEALTHY=0s"}})
 	for id, want := range map[string]container.Health{well: container.HealthHealthy, sick: container.HealthUnhealthy} {
@@ -286,7 +286,7 @@ func TestHealthIsSeen(t *testing.T) {
 }
 
 func TestListIsByLabelAndHoldsStoppedOnes(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	label := docker.Prefix + ".key"
 	a := run(t, e, container.Spec{Name: docker.Prefix + "-a", Image: image, Labels: map[string]string{label: "1", "x": "y"}})
 	b, _, err := e.Create(t.Context(), container.Spec{Name: docker.Prefix + "-b", Image: image, Labels: map[string]string{label: "2"}})
@@ -321,7 +321,7 @@ func TestListIsByLabelAndHoldsStoppedOnes(t *testing.T) {
 }
 
 func TestSummariesAreTheEnginesOwn(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	id, _, err := e.Create(t.Context(), container.Spec{Name: docker.Prefix + "-app", Image: image})
 	if err != nil {
 		t.Fatal(err)
@@ -349,7 +349,7 @@ func TestSummariesAreTheEnginesOwn(t *testing.T) {
 }
 
 func TestEventsTellALife(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	ctx, cancel := context.WithCancel(t.Context())
 	up, events, done := make(chan struct{}), make(chan container.Event, 100), make(chan error, 1)
 	name := docker.Prefix + "-app"

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,10 +45,17 @@ func (e *Engine) Events(ctx context.Context, up func(), event func(Event)) error
 		defer answer.Body.Close()
 		w.rest()
 		up()
-		for decoder := json.NewDecoder(answer.Body); ; {
-			var m events.Message
-			if err := decoder.Decode(&m); err != nil {
+		for lines := bufio.NewReader(answer.Body); ; {
+			line, err := readRecord(lines)
+			if err != nil {
 				return err // also at an orderly end: it means that the engine ends
+			}
+			if len(line) == 0 {
+				continue
+			}
+			var m events.Message
+			if err := json.Unmarshal(line, &m); err != nil {
+				return fmt.Errorf("the engine's event is not readable: %w", err)
 			}
 			event(toEvent(m))
 		}

@@ -45,8 +45,8 @@ func newEngine(t *testing.T, host string, change ...func(*container.Config)) *co
 	return e
 }
 
-// real gives this machine's engine, its adapter, and an image in it.
-func real(t *testing.T, app testenv.App) (_ *testenv.Engine, e *container.Engine, image string) {
+// realEngine gives this machine's engine, its adapter, and an image in it.
+func realEngine(t *testing.T, app testenv.App) (_ *testenv.Engine, e *container.Engine, image string) {
 	t.Helper()
 	docker := testenv.Docker(t)
 	image = docker.Prefix + "/app:1"

@@ -42,7 +42,7 @@ func waitForLine(t *testing.T, e *container.Engine, id, want string) {
 }
 
 func TestLogLinesArriveWhole(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	for _, tty := range []bool{false, true} {
 		id := run(t, e, container.Spec{
 			Name: docker.Prefix + "-" + map[bool]string{false: "plain", true: "tty"}[tty], Image: image, TTY: tty,
@@ -82,7 +82,7 @@ func TestLogLinesArriveWhole(t *testing.T) {
 }
 
 func TestFollowedLogEndsWithTheContainerOrTheCaller(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	id := run(t, e, container.Spec{Name: docker.Prefix + "-app", Image: image, TTY: true, Env: []string{"TESTAPP_EVERY=20ms"}})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -123,7 +123,7 @@ func TestFollowedLogEndsWithTheContainerOrTheCaller(t *testing.T) {
 }
 
 func TestSilentLogIsNotATimeout(t *testing.T) {
-	docker, _, image := real(t, testenv.App{})
+	docker, _, image := realEngine(t, testenv.App{})
 	e := newEngine(t, docker.Host, func(c *container.Config) { c.Timeout = 300 * time.Millisecond })
 	id := run(t, newEngine(t, docker.Host), container.Spec{Name: docker.Prefix + "-app", Image: image})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -13,8 +13,8 @@ import (
 	"github.com/docker/docker/api/types/registry"
 )
 
-// maxRecord bounds a record of progress; those of the engine have some hundred
-// bytes.
+// maxRecord bounds a record of progress or an event; those of the engine have
+// some hundred bytes, or some thousand with many labels.
 const maxRecord = 1 << 20
 
 // Pull fetches an image and reports each record of progress, in order and from

@@ -207,7 +207,7 @@ func TestCancelledPullStopsTheEngine(t *testing.T) {
 }
 
 func TestImagesAreTaggedListedAndRemoved(t *testing.T) {
-	docker, e, image := real(t, testenv.App{Labels: map[string]string{"a": "b"}})
+	docker, e, image := realEngine(t, testenv.App{Labels: map[string]string{"a": "b"}})
 	second := docker.Prefix + "/app:2"
 	if err := e.Tag(t.Context(), image, second); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func asked(t *testing.T, notes []note) (creates []*dockercontainer.HostConfig) {
 }
 
 func TestPrivilegedAsksForAllOfIt(t *testing.T) {
-	docker, _, image := real(t, testenv.App{})
+	docker, _, image := realEngine(t, testenv.App{})
 	wire := tap(t, docker.Host)
 	// Created only: not every engine starts it.
 	if _, _, err := newEngine(t, wire.host).Create(t.Context(), privileged(docker.Prefix+"-app", image)); err != nil {
@@ -55,7 +55,7 @@ func TestPrivilegedAsksForAllOfIt(t *testing.T) {
 }
 
 func TestRunGivesWhatTheEngineAllowsAndRemembersIt(t *testing.T) {
-	docker, _, image := real(t, testenv.App{})
+	docker, _, image := realEngine(t, testenv.App{})
 	wire := tap(t, docker.Host)
 	e := newEngine(t, wire.host)
 	id, note, err := e.Run(t.Context(), privileged(docker.Prefix+"-first", image))
@@ -78,7 +78,7 @@ func TestRunGivesWhatTheEngineAllowsAndRemembersIt(t *testing.T) {
 }
 
 func TestRefusedRightsAreLoweredStepByStep(t *testing.T) {
-	docker, _, image := real(t, testenv.App{})
+	docker, _, image := realEngine(t, testenv.App{})
 	const caps = "failed to create shim task: OCI runtime create failed: unable to apply caps: operation not permitted: unknown"
 	for _, test := range []struct {
 		name      string
@@ -140,7 +140,7 @@ func TestRefusedRightsAreLoweredStepByStep(t *testing.T) {
 }
 
 func TestRefusalThatNothingHelpsIsAnError(t *testing.T) {
-	docker, _, image := real(t, testenv.App{})
+	docker, _, image := realEngine(t, testenv.App{})
 	wire := tap(t, docker.Host)
 	e := newEngine(t, wire.host)
 	wire.setFault(func(w http.ResponseWriter, r *http.Request) bool {
@@ -164,7 +164,7 @@ func TestRefusalThatNothingHelpsIsAnError(t *testing.T) {
 }
 
 func TestMissingRuntimeIsDoneWithout(t *testing.T) {
-	docker, e, image := real(t, testenv.App{})
+	docker, e, image := realEngine(t, testenv.App{})
 	info, err := e.Ping(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestMissingRuntimeIsDoneWithout(t *testing.T) {
 }
 
 func TestUnprivilegedStaysUnprivileged(t *testing.T) {
-	docker, _, image := real(t, testenv.App{})
+	docker, _, image := realEngine(t, testenv.App{})
 	wire := tap(t, docker.Host)
 	_, note, err := newEngine(t, wire.host).Run(t.Context(), container.Spec{Name: docker.Prefix + "-app", Image: image})
 	if err != nil || note != "" {
