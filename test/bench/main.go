@@ -87,6 +87,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // half a report would be taken for a whole one
 	}
+	if len(r.Figures)+len(r.Left) == 0 {
+		return err
+	}
 	if err := r.table(stdout, old); err != nil {
 		return err
 	}
