@@ -189,9 +189,10 @@ func (e *Engine) Rename(ctx context.Context, id, name string) error {
 
 // Remove kills and removes a container with its anonymous volumes, which no
 // other container could ever use. It returns when the container is gone, also
-// when somebody else is at it or was faster.
+// when somebody else is at it or was faster; after a timeout the engine goes on
+// removing, and a second call waits for that.
 func (e *Engine) Remove(ctx context.Context, id string) error {
-	err := e.onContainer(ctx, "remove container", id, e.cfg.Long, func(ctx context.Context, p *peer, id string) error {
+	err := e.onContainer(ctx, "remove container", id, e.cfg.Timeout, func(ctx context.Context, p *peer, id string) error {
 		err := p.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
 		if errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress") {
 			return p.untilGone(ctx, id)

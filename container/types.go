@@ -2,11 +2,17 @@
 // pulled, containers created, started, stopped, renamed, removed, listed and
 // watched, each call with a deadline, every error one of ours.
 //
-// An Engine may be used from any goroutine. It dials lazily: an engine that is
-// absent at start, hangs or restarts costs the callers an error (ErrUnavailable,
-// ErrTimeout), never the process. Nothing here keeps state; what survives a
-// restart is what the engine itself keeps. The package never prunes on its own
-// and removes nothing that it was not told to by id or exact name.
+// An Engine may be used from any goroutine and starts none. It dials lazily: an
+// engine that is absent at start, hangs, restarts or comes back as another
+// version costs the callers an error (ErrUnavailable, ErrTimeout), never the
+// process. Each call ends by a deadline of its own; a stream (Events, Logs, Wait)
+// has one for its beginning, a pull one for each pause. The end of the caller's
+// context is always reported as that.
+//
+// What survives a restart is what the engine itself keeps. In memory there is
+// only what was found out about the engine that answers now: its version, and
+// how much of "privileged" it allows. The package never prunes on its own and
+// touches nothing but what it was told by id or exact name.
 package container
 
 import "time"

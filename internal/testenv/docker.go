@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -64,9 +65,10 @@ func connect(t testing.TB, host string) *Engine {
 	return &Engine{Host: host, Prefix: "rt" + hex.EncodeToString(random[:]), API: api, t: t}
 }
 
-// Owns has all containers removed at the end of the test whose name, or a value
-// of whose labels, contains mark, and all images with mark in a reference. It
-// must be something that nobody else uses, such as a serial number.
+// Owns has removed at the end of the test what has mark in its name or in the
+// value of a label: all such containers, all such references to images, and the
+// images with such labels. It must be something that nobody else uses, such as a
+// serial number.
 func (e *Engine) Owns(mark string) {
 	e.t.Helper()
 	if len(mark) < 6 {
@@ -92,11 +94,7 @@ func (e *Engine) sweep(ctx context.Context, mark string) error {
 		return err
 	}
 	for _, c := range containers {
-		words := slices.Clone(c.Names)
-		for _, value := range c.Labels {
-			words = append(words, value)
-		}
-		if !containsMark(words, mark) {
+		if !containsMark(c.Names, mark) && !containsMark(slices.Collect(maps.Values(c.Labels)), mark) {
 			continue
 		}
 		err := e.API.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
@@ -109,10 +107,11 @@ func (e *Engine) sweep(ctx context.Context, mark string) error {
 		return err
 	}
 	for _, i := range images {
-		for _, tag := range i.RepoTags {
-			if !strings.Contains(tag, mark) {
-				continue
-			}
+		tags := slices.DeleteFunc(slices.Clone(i.RepoTags), func(tag string) bool { return !strings.Contains(tag, mark) })
+		if containsMark(slices.Collect(maps.Values(i.Labels)), mark) {
+			tags = []string{i.ID} // made here: with all its references, or none
+		}
+		for _, tag := range tags {
 			_, err := e.API.ImageRemove(ctx, tag, image.RemoveOptions{Force: true, PruneChildren: true})
 			if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
 				return err

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -33,10 +34,13 @@ type App struct {
 }
 
 // BuildImage puts an image into an engine under a reference and returns its id.
-// The reference should contain the engine's Prefix: that is what is removed at
-// the end.
+// It is marked as this test's own, so that no other test has the same image,
+// and removed at the end whatever its references are by then.
 func BuildImage(t testing.TB, e *Engine, ref string, app App) (id string) {
 	t.Helper()
+	labels := map[string]string{"testenv": e.Prefix}
+	maps.Copy(labels, app.Labels)
+	app.Labels = labels
 	var archive bytes.Buffer
 	img := app.parts(t)
 	img.save(&archive, ref)
