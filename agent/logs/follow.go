@@ -15,6 +15,7 @@ type stream struct {
 	container string
 	cancel    context.CancelFunc
 	past      bool        // only for what is kept; nobody listens
+	from      time.Time   // lines before it are only kept
 	ending    *time.Timer // cuts it off when its container does not end; nil = it goes on
 }
 
@@ -87,17 +88,8 @@ func (l *Logs) follow(t *topic, past bool) {
 func (l *Logs) read(ctx context.Context, t *topic, s *stream) {
 	pause := backoff.Backoff{Min: l.cfg.MinRetry, Max: l.cfg.MaxRetry}
 	for {
-		o := container.LogOptions{Follow: true, Timestamps: true, Tail: tailLines}
-		l.mu.Lock()
-		o.Since = earlier(t.from, time.Now())
-		if s.past {
-			o.Since, o.Tail = earlier(t.cleared, time.Now()), keptLines
-		} else if oldest := time.Now().Add(-l.cfg.CatchUp); o.Since.Before(oldest) {
-			o.Since = oldest
-		}
-		l.mu.Unlock()
 		begun := false
-		err := l.cfg.Engine.Logs(ctx, s.container, o, func(_ string, line []byte) {
+		err := l.cfg.Engine.Logs(ctx, s.container, l.begin(t, s), func(_ string, line []byte) {
 			l.line(t, s, line, !begun)
 			begun = true
 		})
@@ -112,6 +104,28 @@ func (l *Logs) read(ctx context.Context, t *topic, s *stream) {
 			return
 		}
 	}
+}
+
+// begin says which part of a log a stream needs: what the history keeps, too,
+// so that it has no holes.
+func (l *Logs) begin(t *topic, s *stream) container.LogOptions {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now().Round(0)
+	s.from = earlier(t.from, now)
+	if oldest := now.Add(-l.cfg.CatchUp); s.from.Before(oldest) {
+		s.from = oldest
+	}
+	o := container.LogOptions{Follow: true, Timestamps: true, Since: earlier(t.cleared, s.from)}
+	switch behind := now.Sub(s.from); {
+	case s.past:
+		o.Tail = keptLines
+	case behind < time.Second:
+		o.Tail = shortTail
+	default:
+		o.Tail = longTail
+	}
+	return o
 }
 
 // earlier keeps a clock that was set back from silencing a log until it has
@@ -132,13 +146,13 @@ func (l *Logs) line(t *topic, s *stream, raw []byte, first bool) {
 	if t.stream != s {
 		return
 	}
-	if s.past && first {
+	if first {
 		t.printed.clear() // what comes now has it in it
 	}
 	if at.IsZero() || !at.Before(t.cleared) {
 		t.printed.add(entry{at: at, text: line})
 	}
-	if s.past {
+	if s.past || !at.IsZero() && at.Before(s.from) {
 		return
 	}
 	if !at.IsZero() {

@@ -66,7 +66,8 @@ const (
 	maxTopics  = 1024     // apps; those of which the least is known are forgotten first
 	maxMessage = 64 << 10 // bytes of one message of the agent
 	maxEvents  = 64       // … and so many of them wait for the publisher
-	tailLines  = 10_000   // of a container's log are looked through when a follow begins
+	shortTail  = 1_000    // lines of a log are looked through when a follow begins …
+	longTail   = 10_000   // … and when it has to catch up
 )
 
 // Logs is the logs of all apps of a device. Make it with New.
