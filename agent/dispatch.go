@@ -43,7 +43,7 @@ func (d *dispatcher) handler(p procedure) messenger.Handler {
 func (d *dispatcher) perform(ctx context.Context, p procedure, inv messenger.Invocation) (result Result, account uint64, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			d.log.Error().Str("procedure", p.name).Interface("panic", v).Bytes("stack", debug.Stack()).Msg("procedure panicked")
+			d.log.Error().Str("procedure", p.name).Str("panic", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("procedure panicked")
 			result, err = Result{}, &protocol.Error{Code: protocol.CodeInternal, Text: "internal error"}
 		}
 	}()

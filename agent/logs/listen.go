@@ -44,13 +44,9 @@ func (l *Logs) offline() {
 		if len(t.listeners) > 0 {
 			t.late = true
 			t.catchUpFrom(t.window.first)
-			for _, e := range t.events {
-				t.catchUpFrom(e.first)
-			}
 		}
 		t.known, t.asking, t.askAt, t.askPause = false, false, time.Time{}, 0
 		t.listeners = nil
-		t.events = nil
 		t.window = window{}
 		l.settle(t)
 	}

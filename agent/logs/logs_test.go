@@ -33,6 +33,23 @@ func TestAgentMessagesArePublishedWithoutListeners(t *testing.T) {
 	})
 }
 
+func TestAgentSpeaksBeforeItIsKnownWhoListens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeSession{err: messenger.ErrOffline}
+		l := running(t, newFakeEngine(), s)
+		l.Agent(web, "nobody there")
+		synctest.Wait()
+		s.set(func(s *fakeSession) { s.err = nil })
+		l.Agent(web, "Starting web...")
+		l.Record(web, []byte("{}"))
+		time.Sleep(time.Minute)
+		expect(t, "events", s.texts(web), []string{">Starting web..."})
+		if n := s.questions(); n != 0 {
+			t.Errorf("%d questions before Online, want none", n)
+		}
+	})
+}
+
 func TestNothingIsFollowedWhileNobodyListens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, s := newFakeEngine("c1"), &fakeSession{}

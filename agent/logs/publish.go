@@ -40,21 +40,24 @@ const forever = 24 * time.Hour
 // it sends off the questions that are due.
 func (l *Logs) next(now time.Time) (*topic, event, time.Duration) {
 	wait := forever
-	if !l.online || l.ctx == nil || l.ctx.Err() != nil {
+	if l.ctx == nil || l.ctx.Err() != nil {
 		return nil, event{}, wait
 	}
 	for _, t := range l.topics {
+		if len(t.events) > 0 { // also before Online: the agent speaks on any connection
+			e := t.events[0]
+			t.events = slices.Delete(t.events, 0, 1)
+			return t, e, 0
+		}
+		if !l.online {
+			continue
+		}
 		if !t.known && !t.asking {
 			if pause := t.askAt.Sub(now); pause > 0 {
 				wait = min(wait, pause)
 			} else {
 				l.sendQuestion(t)
 			}
-		}
-		if len(t.events) > 0 {
-			e := t.events[0]
-			t.events = slices.Delete(t.events, 0, 1)
-			return t, e, 0
 		}
 		if t.window.empty() {
 			continue
@@ -89,6 +92,6 @@ func (l *Logs) send(ctx context.Context, connection int, t *topic, e event) {
 	defer l.mu.Unlock()
 	if connection == l.connection && l.online {
 		l.offline()
-		t.catchUpFrom(e.first)
 	}
+	t.catchUpFrom(e.first)
 }

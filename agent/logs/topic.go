@@ -92,9 +92,6 @@ func (w *window) close() event {
 // say puts a message of the agent into the queue. Lines that were printed before
 // it go first.
 func (l *Logs) say(t *topic, text string) {
-	if !l.online {
-		return
-	}
 	if !t.window.empty() && len(t.listeners) > 0 {
 		l.queue(t, t.window.close())
 	}
