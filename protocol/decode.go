@@ -10,27 +10,31 @@ import (
 )
 
 // Uint reads a lenient number (the contract's n*): any whole, non-negative
-// number in any numeric type, or a decimal string.
-func Uint(v any) (uint64, bool) {
+// number in any numeric type, or a decimal string. Everything else is 0, so that
+// a caller who ignores ok has no number that nobody sent.
+func Uint(v any) (u uint64, ok bool) {
 	switch n := v.(type) {
 	case uint64:
 		return n, true
 	case int64:
-		return uint64(n), n >= 0
+		if n < 0 {
+			return 0, false
+		}
+		return uint64(n), true
 	case int:
-		return uint64(n), n >= 0
+		return Uint(int64(n))
 	case uint:
 		return uint64(n), true
 	case int32:
-		return uint64(n), n >= 0
+		return Uint(int64(n))
 	case uint32:
 		return uint64(n), true
 	case int16:
-		return uint64(n), n >= 0
+		return Uint(int64(n))
 	case uint16:
 		return uint64(n), true
 	case int8:
-		return uint64(n), n >= 0
+		return Uint(int64(n))
 	case uint8:
 		return uint64(n), true
 	case float64:
@@ -44,7 +48,10 @@ func Uint(v any) (uint64, bool) {
 		return Uint(string(n))
 	case string:
 		u, err := strconv.ParseUint(n, 10, 64)
-		return u, err == nil
+		if err != nil {
+			return 0, false // of a range error, u is the greatest number
+		}
+		return u, true
 	}
 	return 0, false
 }

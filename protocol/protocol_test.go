@@ -72,9 +72,9 @@ func TestNumbersOfEveryTypeAreRead(t *testing.T) {
 			t.Errorf("Uint(%T %v) = %d, %t", v, v, n, ok)
 		}
 	}
-	for _, v := range []any{nil, -1, 5.5, "5.0", "-1", "", true, []any{}, 1e30, "99999999999999999999"} {
-		if n, ok := Uint(v); ok {
-			t.Errorf("Uint(%T %v) = %d, want a refusal", v, v, n)
+	for _, v := range []any{nil, -1, int64(-41), int32(-1), int16(-1), int8(-1), 5.5, math.NaN(), "5.0", "-1", "", true, []any{}, 1e30, "99999999999999999999"} {
+		if n, ok := Uint(v); ok || n != 0 {
+			t.Errorf("Uint(%T %v) = %d, %t, want a refusal and no number", v, v, n, ok)
 		}
 	}
 }
