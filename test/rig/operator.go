@@ -169,6 +169,18 @@ func (o *Operator) WaitState(app, device string, want protocol.State, version st
 	return row
 }
 
+// WaitPorts waits until the device reported host ports for an app.
+func (o *Operator) WaitPorts(app, device string, limit time.Duration) (row protocol.AppOnDeviceRow) {
+	o.t.Helper()
+	testenv.Eventually(o.t, limit,
+		func() string { return fmt.Sprintf("%s on %s has host ports: %+v", app, device, row) },
+		func() bool {
+			row = o.State(app, device)
+			return len(row.Ports) > 0 && row.Ports[0].HostPort != 0
+		})
+	return row
+}
+
 // Device is what the studio knows of a device.
 func (o *Operator) Device(nameOrSerial string) protocol.DeviceRow {
 	o.t.Helper()

@@ -20,12 +20,14 @@ import (
 )
 
 // A Router is a plain WAMP router that is not the studio's: nexus as it comes,
-// with WAMP-CRA, that tells callees who calls. A relay stands before it.
+// with WAMP-CRA, that tells callees who calls. A relay stands before it, for
+// those who are to lose their link.
 type Router struct {
-	URL   string
-	Relay *testenv.Relay
-	t     testing.TB
-	keys  secrets
+	URL    string // through the relay
+	Relay  *testenv.Relay
+	t      testing.TB
+	direct string
+	keys   secrets
 }
 
 // SystemSecret is what the backend logs in with at a Router.
@@ -65,15 +67,16 @@ func NewRouter(t testing.TB, format string, principals map[string]string) *Route
 		<-done
 		n.Close()
 	})
+	r.direct = "ws://" + l.Addr().String() + "/ws"
 	r.Relay = testenv.NewRelay(t, l.Addr().String())
 	r.URL = "ws://" + r.Relay.Addr() + "/ws"
 	return r
 }
 
-// Session joins the router under one of its names.
+// Session joins the router under one of its names, on a link of its own.
 func (r *Router) Session(authid string, formats ...string) *messenger.Session {
 	r.t.Helper()
-	return Open(r.t, Login{URL: r.URL, AuthID: authid, Secret: r.keys[authid], Formats: formats})
+	return Open(r.t, Login{URL: r.direct, AuthID: authid, Secret: r.keys[authid], Formats: formats})
 }
 
 type discloser struct{}

@@ -17,6 +17,7 @@ type Login struct {
 	URL, Realm, AuthID, Secret string
 	Formats                    []string // serialisations; nil = the product's order
 	Details                    map[string]any
+	MaxSend                    int64 // longest message that may be sent; 0 = the product's
 }
 
 // Open keeps a session open until the test ends and waits until it is online.
@@ -40,7 +41,7 @@ func Join(t testing.TB, in Login) (s *messenger.Session, online <-chan struct{})
 		in.Realm = protocol.RealmDevices
 	}
 	s, err := messenger.New(messenger.Config{
-		URL: in.URL, Realm: in.Realm, Details: in.Details, Serializations: in.Formats,
+		URL: in.URL, Realm: in.Realm, Details: in.Details, Serializations: in.Formats, MaxSend: in.MaxSend,
 		Identity:       func() (string, string) { return in.AuthID, in.Secret },
 		PingInterval:   2 * time.Second,
 		ConnectTimeout: 2 * time.Second,
