@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,8 +135,23 @@ func (e *PrivateEngine) stop(how syscall.Signal) {
 }
 
 // Hang stops the engine in its tracks (SIGSTOP): it accepts connections and
-// says nothing.
-func (e *PrivateEngine) Hang() { e.dockerd.signal(syscall.SIGSTOP) }
+// says nothing. It returns when the last thread stands still.
+func (e *PrivateEngine) Hang() {
+	e.t.Helper()
+	e.dockerd.signal(syscall.SIGSTOP)
+	tasks := filepath.Join("/proc", strconv.Itoa(e.dockerd.cmd.Process.Pid), "task", "*", "stat")
+	WaitFor(e.t, "the engine stands still", func() bool {
+		files, err := filepath.Glob(tasks)
+		if err != nil || len(files) == 0 {
+			return false
+		}
+		return !slices.ContainsFunc(files, func(file string) bool {
+			stat, err := os.ReadFile(file) // "123 (dockerd) T …"
+			_, rest, _ := bytes.Cut(stat, []byte(") "))
+			return err != nil || !bytes.HasPrefix(rest, []byte("T"))
+		})
+	})
+}
 
 // Continue ends a Hang.
 func (e *PrivateEngine) Continue() { e.dockerd.signal(syscall.SIGCONT) }
