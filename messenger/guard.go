@@ -79,6 +79,7 @@ type ticket struct {
 	timer    *time.Timer
 	final    wamp.Message // the final answer that was let in
 	err      error        // why the guard itself answered
+	given    error        // why nobody waits for the answer any more
 }
 
 // ticketKey is the option that carries a ticket. It never leaves the process.
@@ -249,10 +250,6 @@ func (g *guard) send(msg wamp.Message) wamp.Message {
 		t := takeTicket(m.Options)
 		t.progress, _ = m.Options[wamp.OptReceiveProgress].(bool)
 		g.ask(m.Request, wamp.CALL, t)
-	case *wamp.Cancel:
-		if !g.cancel(m.Request) {
-			return nil
-		}
 	}
 	return msg
 }
@@ -269,6 +266,10 @@ func (g *guard) ask(id wamp.ID, kind wamp.MessageType, t *ticket) {
 		g.tasks.Go(func() { g.answer(t, errAbandoned) })
 		return
 	}
+	if given := t.given; given != nil {
+		g.tasks.Go(func() { g.answer(t, given) })
+		return
+	}
 	if kind != wamp.CALL && g.respond > 0 {
 		t.timer = time.AfterFunc(g.respond, func() {
 			g.answer(t, fmt.Errorf("%w within %v", errNoAnswer, g.respond))
@@ -282,48 +283,36 @@ func (t *ticket) stop() {
 	}
 }
 
-// cancel gives up a call: the client waits for an ERROR after its CANCEL, and it
-// gets one at once, whatever the router does. It reports whether the router has
-// something to cancel.
-func (g *guard) cancel(id wamp.ID) bool {
+// giveUp ends a call that nobody waits for any more: the client gets an ERROR at
+// once, whatever the router does, and the router is told.
+func (g *guard) giveUp(t *ticket, err error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	t := g.asked[id]
-	if t == nil || t.kind != wamp.CALL || g.killed {
-		return false
+	t.given = err
+	asked, id := t.id != 0, t.id
+	g.mu.Unlock()
+	if !asked || !g.answer(t, err) {
+		return // ask gives it up, or it was answered in between
 	}
-	if _, refused := t.final.(*wamp.Error); refused {
-		return false // that is the ERROR the client will find
+	select {
+	case g.wr <- &wamp.Cancel{Request: id, Options: wamp.Dict{wamp.OptMode: wamp.CancelModeKillNoWait}}:
+	case <-g.released:
 	}
-	open := t.final == nil
-	// Not from here: the client may be waiting for this goroutine.
-	g.tasks.Go(func() {
-		g.deliver.Lock()
-		defer g.deliver.Unlock()
-		g.mu.Lock()
-		if _, refused := t.final.(*wamp.Error); refused {
-			g.mu.Unlock()
-			return // it came in between
-		}
-		msg := g.close(t, errAbandoned)
-		g.mu.Unlock()
-		g.hand(msg)
-	})
-	return open
 }
 
-// answer gives a question up with an error of our own, unless it was answered.
-func (g *guard) answer(t *ticket, err error) {
+// answer gives a question up with an error of our own, unless it was answered,
+// and reports whether it did.
+func (g *guard) answer(t *ticket, err error) bool {
 	g.deliver.Lock()
 	defer g.deliver.Unlock()
 	g.mu.Lock()
 	if t.final != nil || g.killed {
 		g.mu.Unlock()
-		return
+		return false
 	}
 	msg := g.close(t, err)
 	g.mu.Unlock()
 	g.hand(msg)
+	return true
 }
 
 // close makes the ERROR with which the guard answers t. The caller holds mu.

@@ -130,13 +130,21 @@ func (l *Link) CallProgress(ctx context.Context, uri string, args []any, kwargs 
 func (l *Link) call(ctx context.Context, uri string, args []any, kwargs map[string]any, receive client.ProgressHandler) (_ Result, err error) {
 	defer unreadable(&err)
 	t := new(ticket)
-	r, err := l.client.Call(ctx, uri, t.options(nil), args, kwargs, receive)
+	// The client does not learn of ctx: having cancelled a call, it waits for an
+	// ERROR and for nothing else, also when the connection ends meanwhile. The
+	// guard gives the call up instead.
+	given := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(given)
+		l.guard.giveUp(t, ctx.Err())
+	})
+	r, err := l.client.Call(context.WithoutCancel(ctx), uri, t.options(nil), args, kwargs, receive)
+	if !stop() {
+		<-given
+	}
 	final, why := l.guard.finish(t)
-	switch {
-	case err == nil:
+	if err == nil {
 		return result(r), nil
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return Result{}, err
 	}
 	return Result{}, asked(err, final, why)
 }
