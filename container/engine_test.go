@@ -94,6 +94,7 @@ func TestContainerIsAsSpecified(t *testing.T) {
 }
 
 func TestStopKillsAfterTheGraceOnly(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker, e, image := realEngine(t, testenv.App{})
 	polite := run(t, e, container.Spec{Name: docker.Prefix + "-polite", Image: image})
 	deaf := run(t, e, container.Spec{Name: docker.Prefix + "-deaf", Image: image, Env: []string{"TESTAPP_IGNORE_TERM=1"}})
@@ -278,6 +279,7 @@ func TestCancelledCallStaysCancelled(t *testing.T) {
 }
 
 func TestHealthIsSeen(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker, e, image := realEngine(t, testenv.App{Health: 100 * time.Millisecond})
 	well := run(t, e, container.Spec{Name: docker.Prefix + "-well", Image: image})
 	sick := run(t, e, container.Spec{Name: docker.Prefix + "-sick", Image: image, Env: []string{"TESTAPP_UNHEALTHY=0s"}})

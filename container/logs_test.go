@@ -123,6 +123,7 @@ func TestFollowedLogEndsWithTheContainerOrTheCaller(t *testing.T) {
 }
 
 func TestSilentLogIsNotATimeout(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker, _, image := realEngine(t, testenv.App{})
 	e := newEngine(t, docker.Host, func(c *container.Config) { c.Timeout = 300 * time.Millisecond })
 	id := run(t, newEngine(t, docker.Host), container.Spec{Name: docker.Prefix + "-app", Image: image})

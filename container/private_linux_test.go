@@ -17,6 +17,7 @@ import (
 // TestEngineFaults does to an engine of its own what engines do to agents. The
 // parts follow each other on one engine, because starting one takes its time.
 func TestEngineFaults(t *testing.T) {
+	t.Parallel() // mostly waits
 	private := testenv.NewPrivateEngine(t)
 	brisk := func(c *container.Config) { c.Timeout, c.Short, c.Long = 3*time.Second, time.Second, 5*time.Second }
 	e := newEngine(t, private.Host, brisk)

@@ -102,6 +102,7 @@ func TestPullOfWhatIsNotThere(t *testing.T) {
 }
 
 func TestBrokenDownloadIsMended(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker := testenv.Docker(t)
 	e := newEngine(t, docker.Host)
 	reg := testenv.NewRegistry(t)
@@ -152,6 +153,7 @@ func hold(t *testing.T, reg *testenv.Registry) (reached <-chan struct{}) {
 }
 
 func TestSilentPullTimesOut(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker := testenv.Docker(t)
 	e := newEngine(t, docker.Host, func(c *container.Config) { c.PullIdle = 500 * time.Millisecond })
 	reg := testenv.NewRegistry(t)
@@ -163,6 +165,7 @@ func TestSilentPullTimesOut(t *testing.T) {
 }
 
 func TestSlowPullIsNoSilentPull(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker := testenv.Docker(t)
 	e := newEngine(t, docker.Host, func(c *container.Config) { c.PullIdle = time.Second })
 	reg := testenv.NewRegistry(t)
@@ -180,6 +183,7 @@ func TestSlowPullIsNoSilentPull(t *testing.T) {
 }
 
 func TestCancelledPullStopsTheEngine(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker := testenv.Docker(t)
 	e := newEngine(t, docker.Host)
 	reg := testenv.NewRegistry(t)

@@ -55,6 +55,7 @@ func TestPrivilegedAsksForAllOfIt(t *testing.T) {
 }
 
 func TestRunGivesWhatTheEngineAllowsAndRemembersIt(t *testing.T) {
+	t.Parallel() // mostly waits
 	docker, _, image := realEngine(t, testenv.App{})
 	wire := tap(t, docker.Host)
 	e := newEngine(t, wire.host)
