@@ -31,6 +31,7 @@ type Timing struct {
 	MinRestart time.Duration // pause before a part that failed is started again
 	MaxRestart time.Duration
 	Status     time.Duration // between two writes of the status file
+	Trim       time.Duration // after the start, memory that is not needed any more is given back
 }
 
 // Product are the times of the product.
@@ -42,6 +43,7 @@ func Product() Timing {
 		MinRestart: time.Second,
 		MaxRestart: time.Minute,
 		Status:     200 * time.Millisecond,
+		Trim:       15 * time.Second,
 	}
 }
 

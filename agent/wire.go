@@ -100,6 +100,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			{"apps", all.Run},
 			{"logs", appLogs.Run},
 			{"status file", status.run},
+			{"memory", trimmer{first: timing.Trim, every: 20 * timing.Trim}.run},
 		},
 	}
 	if cfg.Offline {
