@@ -83,8 +83,8 @@ func (a *Apps) take(row map[string]any, id protocol.AppID, asked time.Time) erro
 	if err != nil {
 		return err
 	}
-	if known && old.Time.After(asked) {
-		return nil
+	if known && old.Direct == old.Seq && old.Time.After(asked) {
+		return nil // an adoption's wish is younger, too, but nobody's
 	}
 	if r.InstanceKey == 0 { // not delivered this way
 		r.InstanceKey = old.Request.InstanceKey
