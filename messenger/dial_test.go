@@ -1,4 +1,4 @@
-package messenger
+package messenger_test
 
 import (
 	"bufio"
@@ -27,6 +27,8 @@ import (
 	"github.com/gammazero/nexus/v3/router"
 	"github.com/gorilla/websocket"
 	"github.com/rs/zerolog"
+
+	. "reagent/messenger"
 )
 
 // authority is a certificate authority for one test.
@@ -115,12 +117,12 @@ func TestTLSIsAlwaysVerified(t *testing.T) {
 			for _, url := range []string{"wss://" + ws + "/ws", "https://" + ws + "/ws", "tcps://" + raw.(net.Listener).Addr().String()} {
 				cfg := tr.config("41-7", "s")
 				cfg.URL, cfg.TLS = url, c.client
-				s := start(t, cfg, nil, nil)
+				s := Start(t, cfg, nil, nil)
 				if c.reason == "" {
-					s.wait(Online)
+					s.Wait(Online)
 					continue
 				}
-				got, ok := s.wait(Offline).Reason, false
+				got, ok := s.Wait(Offline).Reason, false
 				for _, want := range strings.Split(c.reason, "|") {
 					ok = ok || strings.Contains(got, want)
 				}
@@ -172,20 +174,20 @@ func TestRawSocketsWorkLikeWebSockets(t *testing.T) {
 		for _, format := range []string{"json", "cbor", "msgpack"} {
 			cfg := tr.config("41-7", "s")
 			cfg.URL, cfg.Serializations = url, []string{format}
-			cfg.PingInterval = 20 * time.Millisecond
+			cfg.PingInterval = 200 * time.Millisecond
 			uri := "test." + format
-			s := start(t, cfg, func(s *Session) { s.Declare(uri, nil, echo) }, nil)
-			s.wait(Online)
+			s := Start(t, cfg, func(s *Session) { s.Declare(uri, nil, Echo) }, nil)
+			s.Wait(Online)
 			long := strings.Repeat("x", 1<<20)
 			got, err := call(t, caller, uri, long)
 			if err != nil || got.Arguments[0] != long {
 				t.Errorf("%s, %s: 1 MiB and back: %v", url, format, err)
 			}
-			<-time.After(100 * time.Millisecond) // some pings and their answers
+			<-time.After(450 * time.Millisecond) // some pings and their answers
 			if _, err := call(t, caller, uri, "x"); err != nil {
 				t.Errorf("%s, %s: after some pings: %v", url, format, err)
 			}
-			s.stop()
+			s.Stop()
 		}
 	}
 }
@@ -200,14 +202,14 @@ func TestHalfOpenRawSocketIsNoticed(t *testing.T) {
 	tr.relay.SetTarget(raw.(net.Listener).Addr().String())
 	cfg := tr.config("41-7", "s")
 	cfg.URL, cfg.PingInterval = "tcp://"+tr.relay.Addr(), 30*time.Millisecond
-	s := start(t, cfg, nil, nil)
-	s.wait(Online)
+	s := Start(t, cfg, nil, nil)
+	s.Wait(Online)
 	tr.relay.Freeze()
-	if got := s.wait(Offline); !strings.Contains(got.Reason, "keepalive") {
+	if got := s.Wait(Offline); !strings.Contains(got.Reason, "keepalive") {
 		t.Errorf("reason = %q, want the keepalive", got.Reason)
 	}
 	tr.relay.Thaw()
-	s.wait(Online)
+	s.Wait(Online)
 }
 
 // Servers that are not what the URL says are failures with a reason, and none
@@ -219,7 +221,7 @@ func TestStrangeServersAreFailuresWithAReason(t *testing.T) {
 	for name, c := range map[string]struct{ scheme, answer, reason string }{
 		"web page":          {"ws", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "HTTP 200 OK"},
 		"not found":         {"ws", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404"},
-		"no reason":         {"ws", "HTTP/1.1 503\r\n\r\n", "503"},
+		"no reason":         {"ws", "HTTP/1.1 503\r\nContent-Length: 0\r\n\r\n", "503"},
 		"no subprotocol":    {"ws", upgrade(""), "speaks none of wamp.2.json"},
 		"other subprotocol": {"ws", upgrade("Sec-WebSocket-Protocol: chat\r\n"), "speaks none of"},
 		"noise":             {"ws", "\x00\xff\x00\xff\r\n\r\n", "malformed HTTP"},
@@ -233,12 +235,15 @@ func TestStrangeServersAreFailuresWithAReason(t *testing.T) {
 		"raw: TLS silence":  {"tcps", "", "no connection within"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := quick()
+			cfg := Quick()
 			cfg.URL = c.scheme + "://" + answering(t, c.answer) + "/ws"
-			cfg.ConnectTimeout, cfg.MaxRetry = 100*time.Millisecond, time.Hour
-			cfg.MinRetry = time.Hour
-			s := start(t, cfg, nil, nil)
-			if got := s.wait(Offline); !strings.Contains(got.Reason, c.reason) {
+			cfg.MinRetry, cfg.MaxRetry = time.Hour, time.Hour
+			cfg.ConnectTimeout = 10 * time.Second
+			if c.answer == "" {
+				cfg.ConnectTimeout = 50 * time.Millisecond
+			}
+			s := Start(t, cfg, nil, nil)
+			if got := s.Wait(Offline); !strings.Contains(got.Reason, c.reason) {
 				t.Errorf("reason = %q, want %q", got.Reason, c.reason)
 			}
 		})
@@ -308,14 +313,14 @@ func TestEndlessMessageEndsTheLinkAtTheLimit(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); server.Serve(l) }()
 	defer func() { server.Close(); <-done }()
-	cfg := quick()
+	cfg := Quick()
 	cfg.URL = "ws://" + l.Addr().String()
 	cfg.MaxMessage = 1 << 20
-	s := start(t, cfg, nil, nil)
-	if got := s.wait(Offline); !strings.Contains(got.Reason, "limit") {
+	s := Start(t, cfg, nil, nil)
+	if got := s.Wait(Offline); !strings.Contains(got.Reason, "limit") {
 		t.Errorf("reason = %q, want the limit", got.Reason)
 	}
-	s.stop()
+	s.Stop()
 	if n := <-sent; n > 32<<20 {
 		t.Errorf("the server got rid of %d bytes", n)
 	}
@@ -327,12 +332,12 @@ const proxyChild = "REAGENT_TEST_PROXY_CHILD"
 
 func TestProxyOfTheEnvironmentIsUsed(t *testing.T) {
 	if url := os.Getenv(proxyChild); url != "" {
-		cfg := quick()
+		cfg := Quick()
 		cfg.URL, cfg.MinRetry, cfg.MaxRetry = url, time.Hour, time.Hour
 		cfg.Identity = func() (string, string) { return "41-7", "s" }
 		cfg.Log = zerolog.Nop()
-		s := start(t, cfg, nil, nil)
-		for st := range s.states {
+		s := Start(t, cfg, nil, nil)
+		for st := range s.States {
 			if st.State != Connecting {
 				fmt.Printf("outcome: %s %s\n", st.State, st.Reason)
 				return
@@ -367,7 +372,7 @@ func TestProxyOfTheEnvironmentIsUsed(t *testing.T) {
 					cmd.Env = append(cmd.Env, v)
 				}
 			}
-			cmd.Env = append(cmd.Env, proxyChild+"=ws://router.test:8020/ws", c.variable+"="+c.proxy, "NO_PROXY="+c.no)
+			cmd.Env = append(cmd.Env, proxyChild+"=ws://router.test:8020/ws", c.variable+"="+c.proxy, "NO_PROXY="+c.no, "GORACE=atexit_sleep_ms=0")
 			out, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), c.outcome) {
 				t.Errorf("%v, want %q:\n%s", err, c.outcome, out)

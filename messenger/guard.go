@@ -34,6 +34,9 @@ import (
 //     waits for ever on a second INVOCATION with a number that is in use.
 //   - It forgets why it was refused.
 //   - It sends to a peer whose writer is gone: it blocks, or panics.
+//   - Having cancelled a call, it waits for an ERROR and for nothing else, even
+//     when the connection has ended. It does not learn of a call's context; the
+//     guard gives calls up (giveUp).
 //   - An INVOCATION or EVENT that follows its REGISTERED or SUBSCRIBED at once
 //     finds no handler; it is held back here for the moment it takes (settle).
 type guard struct {
@@ -228,53 +231,60 @@ func (g *guard) writeLoop() {
 // send prepares a message for the wire: it notes questions, and completes or
 // drops (nil) what the client would not send rightly.
 func (g *guard) send(msg wamp.Message) wamp.Message {
+	sent := true
 	switch m := msg.(type) {
 	case *wamp.Authenticate:
 		if m.Extra == nil {
 			m.Extra = wamp.Dict{}
 		}
 	case *wamp.Register:
-		g.ask(m.Request, wamp.REGISTER, takeTicket(m.Options))
+		sent = g.ask(m.Request, wamp.REGISTER, takeTicket(m.Options))
 	case *wamp.Unregister:
-		g.ask(m.Request, wamp.UNREGISTER, &ticket{})
+		sent = g.ask(m.Request, wamp.UNREGISTER, &ticket{})
 	case *wamp.Subscribe:
-		g.ask(m.Request, wamp.SUBSCRIBE, takeTicket(m.Options))
+		sent = g.ask(m.Request, wamp.SUBSCRIBE, takeTicket(m.Options))
 	case *wamp.Unsubscribe:
-		g.ask(m.Request, wamp.UNSUBSCRIBE, &ticket{})
+		sent = g.ask(m.Request, wamp.UNSUBSCRIBE, &ticket{})
 	case *wamp.Publish:
 		t := takeTicket(m.Options)
 		if ack, _ := m.Options[wamp.OptAcknowledge].(bool); ack {
-			g.ask(m.Request, wamp.PUBLISH, t)
+			sent = g.ask(m.Request, wamp.PUBLISH, t)
 		}
 	case *wamp.Call:
 		t := takeTicket(m.Options)
 		t.progress, _ = m.Options[wamp.OptReceiveProgress].(bool)
-		g.ask(m.Request, wamp.CALL, t)
+		sent = g.ask(m.Request, wamp.CALL, t)
+	}
+	if !sent {
+		return nil
 	}
 	return msg
 }
 
-func (g *guard) ask(id wamp.ID, kind wamp.MessageType, t *ticket) {
+// ask notes a question. It reports false where nobody waits for the answer any
+// more; the client gets one then, and the router is not asked.
+func (g *guard) ask(id wamp.ID, kind wamp.MessageType, t *ticket) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.killed {
-		return
+		return false
 	}
 	t.id, t.kind = id, kind
 	g.asked[id] = t
+	given := t.given
 	if g.leaving {
-		g.tasks.Go(func() { g.answer(t, errAbandoned) })
-		return
+		given = errAbandoned
 	}
-	if given := t.given; given != nil {
+	if given != nil {
 		g.tasks.Go(func() { g.answer(t, given) })
-		return
+		return false
 	}
 	if kind != wamp.CALL && g.respond > 0 {
 		t.timer = time.AfterFunc(g.respond, func() {
 			g.answer(t, fmt.Errorf("%w within %v", errNoAnswer, g.respond))
 		})
 	}
+	return true
 }
 
 func (t *ticket) stop() {
@@ -320,9 +330,7 @@ func (g *guard) close(t *ticket, err error) wamp.Message {
 	msg := &wamp.Error{Type: t.kind, Request: t.id, Details: wamp.Dict{}, Error: wamp.ErrCanceled}
 	t.final, t.err = msg, err
 	t.stop()
-	if t.kind != wamp.CALL {
-		delete(g.asked, t.id)
-	}
+	delete(g.asked, t.id)
 	return msg
 }
 

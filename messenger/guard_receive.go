@@ -151,7 +151,7 @@ func (g *guard) judge(msg wamp.Message) wamp.Message {
 		clean := m
 		if ahead, _ := m.Details[wamp.OptProgress].(bool); ahead {
 			t := g.asked[m.Request]
-			if t == nil || t.kind != wamp.CALL || t.final != nil || !t.progress {
+			if t == nil || t.kind != wamp.CALL || !t.progress {
 				return nil
 			}
 			return &wamp.Result{
@@ -172,14 +172,12 @@ func (g *guard) judge(msg wamp.Message) wamp.Message {
 // answered lets the final answer to an open question of the given kind in, once.
 func (g *guard) answered(id wamp.ID, kind wamp.MessageType, msg wamp.Message) wamp.Message {
 	t := g.asked[id]
-	if t == nil || t.kind != kind || t.final != nil {
+	if t == nil || t.kind != kind {
 		return nil
 	}
 	t.final = msg
 	t.stop()
-	if kind != wamp.CALL { // a call may still be cancelled
-		delete(g.asked, id)
-	}
+	delete(g.asked, id)
 	if s, ok := settles(msg); ok {
 		g.settling[s] = make(chan struct{})
 	}

@@ -18,7 +18,7 @@ import (
 
 // hostile is a session and the means to be wrong towards it.
 type hostile struct {
-	*runningSession
+	*RunningSession
 	to       chan wamp.Message // what the router sends next
 	answered chan wamp.Message // YIELDs and ERRORs of the session
 	dials    atomic.Int64
@@ -31,7 +31,7 @@ const echoRegistration = 1000
 // otherwise decently, and sends what comes through to.
 func startHostile(t *testing.T, change func(*Config), special func(f *fakeRouter, msg wamp.Message) bool) *hostile {
 	h := &hostile{to: make(chan wamp.Message), answered: make(chan wamp.Message, 4096)}
-	cfg := quick()
+	cfg := Quick()
 	cfg.ResponseTimeout = 2 * time.Second
 	if change != nil {
 		change(&cfg)
@@ -67,11 +67,11 @@ func startHostile(t *testing.T, change func(*Config), special func(f *fakeRouter
 		close(over)
 		<-sent
 	})
-	h.runningSession = start(t, cfg, func(s *Session) {
-		s.Declare("test.echo", nil, echo)
+	h.RunningSession = Start(t, cfg, func(s *Session) {
+		s.Declare("test.echo", nil, Echo)
 		s.DeclareTopic("test.topic", "", func(context.Context, Event) {})
 	}, nil)
-	h.wait(Online)
+	h.Wait(Online)
 	h.first = h.dials.Load() // with short limits and a busy machine it may take some
 	return h
 }
@@ -91,7 +91,7 @@ func (h *hostile) checkAlive(id wamp.ID) {
 					h.t.Errorf("a call of the session's own: %v", err)
 				}
 				if n := h.dials.Load(); n != h.first {
-					h.t.Errorf("the session was lost %d times: %v", n-h.first, h.wait(Offline).Reason)
+					h.t.Errorf("the session was lost %d times: %v", n-h.first, h.Wait(Offline).Reason)
 				}
 				return
 			}
@@ -131,7 +131,7 @@ func TestSecondAnswersDoNotDeafen(t *testing.T) {
 		if _, err := h.Call(t.Context(), "test.any", nil, nil); err != nil {
 			t.Fatalf("call: %v", err)
 		}
-		if err := link.Register(t.Context(), fmt.Sprintf("test.p%d", i), nil, echo); err != nil {
+		if err := link.Register(t.Context(), fmt.Sprintf("test.p%d", i), nil, Echo); err != nil {
 			t.Fatalf("register: %v", err)
 		}
 		if err := h.Publish(t.Context(), "test.t", map[string]any{"acknowledge": true}, nil, nil); err != nil {
@@ -225,7 +225,7 @@ func TestWrongLoginAnswersAreFailures(t *testing.T) {
 		"RESULT":                    &wamp.Result{},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := quick()
+			cfg := Quick()
 			cfg.ResponseTimeout = 50 * time.Millisecond
 			cfg.Identity = func() (string, string) { return "41-7", "s" }
 			cfg.Dial = routerOf(t, func(f *fakeRouter) {
@@ -233,9 +233,9 @@ func TestWrongLoginAnswersAreFailures(t *testing.T) {
 				f.send(answer)
 				f.send(answer)
 			})
-			s := start(t, cfg, nil, nil)
+			s := Start(t, cfg, nil, nil)
 			for range 3 {
-				if got := s.wait(Offline); got.Reason == "" {
+				if got := s.Wait(Offline); got.Reason == "" {
 					t.Errorf("status = %+v, want a reason", got)
 				}
 			}
@@ -245,7 +245,7 @@ func TestWrongLoginAnswersAreFailures(t *testing.T) {
 
 func TestUnknownChallengeIsAnsweredWithAnEmptySignature(t *testing.T) {
 	got := make(chan *wamp.Authenticate, 1)
-	cfg := quick()
+	cfg := Quick()
 	cfg.Identity = func() (string, string) { return "41-7", "s" }
 	cfg.Dial = routerOf(t, func(f *fakeRouter) {
 		<-f.peer.Recv()
@@ -254,8 +254,8 @@ func TestUnknownChallengeIsAnsweredWithAnEmptySignature(t *testing.T) {
 		f.welcome()
 		f.serve(nil)
 	})
-	s := start(t, cfg, nil, nil)
-	s.wait(Online)
+	s := Start(t, cfg, nil, nil)
+	s.Wait(Online)
 	if m := <-got; m.Signature != "" || m.Extra == nil || len(m.Extra) != 0 {
 		t.Errorf("AUTHENTICATE = %+v, want an empty signature and {}", m)
 	}
@@ -282,7 +282,7 @@ func TestAnyWordingOfARefusedLoginIsUnauthorized(t *testing.T) {
 	} {
 		t.Run(c.reason+" "+c.text, func(t *testing.T) {
 			for _, afterChallenge := range []bool{false, true} {
-				cfg := quick()
+				cfg := Quick()
 				cfg.Identity = func() (string, string) { return "41-7", "s" }
 				cfg.Dial = routerOf(t, func(f *fakeRouter) {
 					<-f.peer.Recv()
@@ -292,9 +292,9 @@ func TestAnyWordingOfARefusedLoginIsUnauthorized(t *testing.T) {
 					}
 					f.send(&wamp.Abort{Reason: wamp.URI(c.reason), Details: wamp.Dict{"message": c.text}})
 				})
-				s := start(t, cfg, nil, nil)
-				<-s.states // connecting
-				got := <-s.states
+				s := Start(t, cfg, nil, nil)
+				<-s.States // connecting
+				got := <-s.States
 				if got.State != c.want || !strings.Contains(got.Reason, c.reason) || !strings.Contains(got.Reason, c.text) {
 					t.Errorf("after a challenge %v: %+v, want %s with the router's words", afterChallenge, got, c.want)
 				}
@@ -304,23 +304,23 @@ func TestAnyWordingOfARefusedLoginIsUnauthorized(t *testing.T) {
 }
 
 func TestSilentRouterDoesNotHoldTheLoginUp(t *testing.T) {
-	cfg := quick()
+	cfg := Quick()
 	cfg.ResponseTimeout = 30 * time.Millisecond
 	cfg.Dial = routerOf(t, func(*fakeRouter) {})
-	s := start(t, cfg, nil, nil)
-	if got := s.wait(Offline); !strings.Contains(got.Reason, "no answer to the login within 30ms") {
+	s := Start(t, cfg, nil, nil)
+	if got := s.Wait(Offline); !strings.Contains(got.Reason, "no answer to the login within 30ms") {
 		t.Errorf("reason = %q", got.Reason)
 	}
 }
 
 func TestEndDuringTheLoginIsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := quick()
+		cfg := Quick()
 		cfg.Dial = routerOf(t, func(*fakeRouter) {})
-		s := start(t, cfg, nil, nil)
+		s := Start(t, cfg, nil, nil)
 		synctest.Wait()
 		begin := time.Now()
-		s.stop()
+		s.Stop()
 		if took := time.Since(begin); took > 0 {
 			t.Errorf("took %v", took)
 		}
@@ -328,12 +328,12 @@ func TestEndDuringTheLoginIsAtOnce(t *testing.T) {
 }
 
 func TestRouterThatTakesNothingIsGivenUp(t *testing.T) {
-	cfg := quick()
+	cfg := Quick()
 	cfg.WriteTimeout = 30 * time.Millisecond
 	cfg.ResponseTimeout = time.Hour
 	cfg.Dial = func(context.Context) (wamp.Peer, error) { return deafPeer{}, nil }
-	s := start(t, cfg, nil, nil)
-	if got := s.wait(Offline); !strings.Contains(got.Reason, "took nothing for 30ms") {
+	s := Start(t, cfg, nil, nil)
+	if got := s.Wait(Offline); !strings.Contains(got.Reason, "took nothing for 30ms") {
 		t.Errorf("reason = %q", got.Reason)
 	}
 }

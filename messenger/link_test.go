@@ -1,11 +1,10 @@
-package messenger
+package messenger_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,19 +12,20 @@ import (
 	"github.com/gammazero/nexus/v3/wamp"
 	"github.com/rs/zerolog"
 
+	. "reagent/messenger"
 	"reagent/protocol"
 )
 
 // online starts a session of device 41-7 and waits until it is on-line.
-func online(t *testing.T, tr *testRouter, change func(*Config), declare func(*Session)) *runningSession {
+func online(t *testing.T, tr *testRouter, change func(*Config), declare func(*Session)) *RunningSession {
 	t.Helper()
 	tr.keys.set("41-7", "s")
 	cfg := tr.config("41-7", "s")
 	if change != nil {
 		change(&cfg)
 	}
-	s := start(t, cfg, declare, nil)
-	s.wait(Online)
+	s := Start(t, cfg, declare, nil)
+	s.Wait(Online)
 	return s
 }
 
@@ -54,7 +54,7 @@ func TestPanickingHandlersAnswerAnErrorAndTheSessionStays(t *testing.T) {
 	if _, total := tr.relay.Links(); total != 1 || !s.Online() {
 		t.Errorf("%d links, online %v: the session did not stay", total, s.Online())
 	}
-	s.stop()
+	s.Stop()
 	for _, want := range []string{"slice bounds out of range", "link_test.go", "event 1"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("log without %q:\n%s", want, log.String())
@@ -73,95 +73,6 @@ func TestCallerIsToldAsTheRouterDisclosesIt(t *testing.T) {
 	}
 	if inv := <-got; !inv.Disclosed || inv.Caller != "42" || inv.CallerRole != "trusted" || inv.Progress != nil {
 		t.Errorf("caller = %+v, want 42, role trusted", inv)
-	}
-}
-
-func TestUndisclosedCallersAreSaidToBe(t *testing.T) {
-	for name, c := range map[string]struct {
-		details wamp.Dict
-		caller  string
-		ok      bool
-	}{
-		"nothing":    {wamp.Dict{}, "", false},
-		"null":       {wamp.Dict{"caller_authid": nil, "caller_authrole": "system"}, "", false},
-		"empty":      {wamp.Dict{"caller_authid": ""}, "", false},
-		"list":       {wamp.Dict{"caller_authid": []any{"system"}}, "", false},
-		"true":       {wamp.Dict{"caller_authid": true}, "", false},
-		"negative":   {wamp.Dict{"caller_authid": int64(-1)}, "", false},
-		"text":       {wamp.Dict{"caller_authid": "system"}, "system", true},
-		"number":     {wamp.Dict{"caller_authid": uint64(123456789)}, "123456789", true},
-		"big number": {wamp.Dict{"caller_authid": float64(1 << 40)}, "1099511627776", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := make(chan Invocation, 1)
-			cfg := quick()
-			cfg.Dial = routerOf(t, func(f *fakeRouter) {
-				f.join()
-				f.serve(func(msg wamp.Message) bool {
-					if m, ok := msg.(*wamp.Register); ok {
-						f.send(&wamp.Registered{Request: m.Request, Registration: 9})
-						f.send(&wamp.Invocation{Request: 1, Registration: 9, Details: c.details})
-						return true
-					}
-					return false
-				})
-			})
-			start(t, cfg, func(s *Session) {
-				s.Declare("test.who", nil, func(_ context.Context, inv Invocation) Outcome { got <- inv; return Outcome{} })
-			}, nil)
-			inv := <-got
-			if inv.Caller != c.caller || inv.Disclosed != c.ok || !c.ok && inv.CallerRole != "" {
-				t.Errorf("caller = %q, %q, disclosed %v; want %q, %v", inv.Caller, inv.CallerRole, inv.Disclosed, c.caller, c.ok)
-			}
-		})
-	}
-}
-
-// An INVOCATION or EVENT that follows its REGISTERED or SUBSCRIBED at once must
-// find its handler.
-func TestNothingIsLostBetweenRegisteredAndTheFirstCall(t *testing.T) {
-	const many = 300
-	var answered, refused atomic.Int64
-	all := make(chan struct{})
-	cfg := quick()
-	cfg.Dial = routerOf(t, func(f *fakeRouter) {
-		f.join()
-		f.serve(func(msg wamp.Message) bool {
-			switch m := msg.(type) {
-			case *wamp.Register:
-				id := f.id()
-				f.send(&wamp.Registered{Request: m.Request, Registration: id})
-				f.send(&wamp.Invocation{Request: id, Registration: id, Details: wamp.Dict{}})
-				return true
-			case *wamp.Subscribe:
-				id := f.id()
-				f.send(&wamp.Subscribed{Request: m.Request, Subscription: id})
-				f.send(&wamp.Event{Subscription: id, Publication: id, Details: wamp.Dict{}})
-				return true
-			case *wamp.Yield:
-				if answered.Add(1) == 2*many {
-					close(all)
-				}
-			case *wamp.Error:
-				refused.Add(1)
-			}
-			return false
-		})
-	})
-	start(t, cfg, func(s *Session) {
-		for i := range many {
-			s.Declare(fmt.Sprintf("test.p%d", i), nil, echo)
-			s.DeclareTopic(fmt.Sprintf("test.t%d", i), "", func(context.Context, Event) {
-				if answered.Add(1) == 2*many {
-					close(all)
-				}
-			})
-		}
-	}, nil)
-	select {
-	case <-all:
-	case <-time.After(10 * time.Second):
-		t.Errorf("%d of %d arrived, %d calls were refused", answered.Load(), 2*many, refused.Load())
 	}
 }
 
@@ -216,7 +127,7 @@ func TestSlowTakerOfProgressLosesItsCallOnly(t *testing.T) {
 			close(block)
 			return Outcome{}
 		})
-		s.Declare("test.echo", nil, echo)
+		s.Declare("test.echo", nil, Echo)
 	})
 	_, err := s.CallProgress(t.Context(), "test.flood", nil, nil, func(Result) { <-block })
 	if err == nil || !strings.Contains(err.Error(), "faster than it is taken") {
@@ -264,7 +175,7 @@ func TestEventsKeepTheirOrderAndASlowHandlerHoldsNobodyUp(t *testing.T) {
 			<-release
 			got <- fmt.Sprint(e.Topic, e.Args)
 		})
-		s.Declare("test.echo", nil, echo)
+		s.Declare("test.echo", nil, Echo)
 	})
 	for i := range 40 {
 		if err := caller.Publish("test.slow.a", nil, wamp.List{i}, nil); err != nil {
@@ -280,8 +191,8 @@ func TestEventsKeepTheirOrderAndASlowHandlerHoldsNobodyUp(t *testing.T) {
 			t.Fatalf("event %d = %s, want %s", i, g, w)
 		}
 	}
-	within(t, 5*time.Second, "idle", func() bool { return s.handlers.left() == 0 })
-	s.stop()
+	Within(t, 5*time.Second, "idle", s.Idle)
+	s.Stop()
 	if !strings.Contains(log.String(), `"lost":29`) && !strings.Contains(log.String(), `"lost":30`) {
 		t.Errorf("the loss is not in the log: %s", log.String())
 	}
@@ -301,15 +212,15 @@ func TestDeclarationsTakeEffectAtOnceWhileOnline(t *testing.T) {
 		return func(context.Context, Invocation) Outcome { return Outcome{Args: []any{what}} }
 	}
 	withdrawFirst := s.Declare("test.late", nil, say("first"))
-	within(t, 5*time.Second, "declared while online", answers("test.late", "[first]"))
+	Within(t, 5*time.Second, "declared while online", answers("test.late", "[first]"))
 	withdraw := s.Declare("test.late", nil, say("second"))
-	within(t, 5*time.Second, "replaced", answers("test.late", "[second]"))
+	Within(t, 5*time.Second, "replaced", answers("test.late", "[second]"))
 	withdrawFirst() // no longer its own
 	if !answers("test.late", "[second]")() {
 		t.Error("withdrawing a replaced declaration withdrew the new one")
 	}
 	withdraw()
-	within(t, 5*time.Second, "withdrawn", func() bool {
+	Within(t, 5*time.Second, "withdrawn", func() bool {
 		_, err := call(t, caller, "test.late")
 		var refused client.RPCError
 		return errors.As(err, &refused) && refused.Err.Error == wamp.ErrNoSuchProcedure
@@ -320,17 +231,13 @@ func TestDeclarationsTakeEffectAtOnceWhileOnline(t *testing.T) {
 			withdraw()
 		}
 	}
-	within(t, 5*time.Second, "declared anew", answers("test.late", "[199]"))
-	link := s.link.Load()
-	within(t, 5*time.Second, "nothing of withdrawn ones kept", func() bool {
-		link.mu.Lock()
-		defer link.mu.Unlock()
-		return len(link.entries) == 1
-	})
+	Within(t, 5*time.Second, "declared anew", answers("test.late", "[199]"))
+	link := s.Link()
+	Within(t, 5*time.Second, "nothing of withdrawn ones kept", func() bool { return link.Entries() == 1 })
 
 	events := make(chan Event, 1)
 	unsubscribe := s.DeclareTopic("test.topic", "exact", func(_ context.Context, e Event) { events <- e })
-	within(t, 5*time.Second, "event of a late subscription", func() bool {
+	Within(t, 5*time.Second, "event of a late subscription", func() bool {
 		_ = caller.Publish("test.topic", nil, nil, nil)
 		select {
 		case <-events:
@@ -349,10 +256,10 @@ func TestApplySaysWhichDeclarationFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	result := make(chan error, 1)
-	start(t, tr.config("41-7", "s"), func(s *Session) {
-		s.Declare("test.taken", nil, echo)
-		s.Declare("test.free", nil, echo)
-		s.Declare("bad uri#", nil, echo)
+	Start(t, tr.config("41-7", "s"), func(s *Session) {
+		s.Declare("test.taken", nil, Echo)
+		s.Declare("test.free", nil, Echo)
+		s.Declare("bad uri#", nil, Echo)
 	}, func(ctx context.Context, l *Link) error { result <- l.Apply(ctx); return nil })
 	err := <-result
 	var refused *CallError
@@ -392,36 +299,12 @@ func TestCallErrors(t *testing.T) {
 	if _, err = s.Call(t.Context(), "test.refuse", []any{complex(1, 2)}, nil); err == nil || !strings.Contains(err.Error(), "encode CALL") {
 		t.Errorf("call that cannot be encoded = %v", err)
 	}
-	s.stop()
+	s.Stop()
 	if _, err = s.Call(t.Context(), "test.refuse", nil, nil); !errors.Is(err, ErrOffline) {
 		t.Errorf("call offline = %v, want ErrOffline", err)
 	}
 	if err = s.Publish(t.Context(), "test.topic", nil, nil, nil); !errors.Is(err, ErrOffline) {
 		t.Errorf("publication offline = %v, want ErrOffline", err)
-	}
-}
-
-func TestCallWithoutADeadlineGetsOneAndIsCancelled(t *testing.T) {
-	cancelled := make(chan wamp.Dict, 1)
-	cfg := quick()
-	cfg.CallTimeout = 30 * time.Millisecond
-	cfg.Dial = routerOf(t, func(f *fakeRouter) {
-		f.join()
-		f.serve(func(msg wamp.Message) bool {
-			if m, ok := msg.(*wamp.Cancel); ok {
-				cancelled <- m.Options
-			}
-			_, ok := msg.(*wamp.Call)
-			return ok // never answered
-		})
-	})
-	s := start(t, cfg, nil, nil)
-	s.wait(Online)
-	if _, err := s.Call(context.Background(), "test.hang", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("call = %v, want the deadline", err)
-	}
-	if got := <-cancelled; got["mode"] != "killnowait" {
-		t.Errorf("CANCEL options = %v, want mode killnowait", got)
 	}
 }
 
@@ -500,10 +383,10 @@ func TestLongMessages(t *testing.T) {
 	if _, err := call(t, caller, "test.length", strings.Repeat("x", 5<<20)); err == nil {
 		t.Error("a message above the limit was answered")
 	}
-	if got := s.wait(Offline); !strings.Contains(got.Reason, "limit") {
+	if got := s.Wait(Offline); !strings.Contains(got.Reason, "limit") {
 		t.Errorf("reason = %q, want the limit", got.Reason)
 	}
-	s.wait(Online)
+	s.Wait(Online)
 	if _, err := call(t, caller, "test.length", "x"); err != nil {
 		t.Errorf("after a message above the limit: %v", err)
 	}

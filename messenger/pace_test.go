@@ -17,7 +17,7 @@ import (
 // product is the product's pace: design S1 and the flags' defaults of the contract.
 func product() Config {
 	return Config{
-		Realm: testRealm, Log: zerolog.Nop(),
+		Realm: TestRealm, Log: zerolog.Nop(),
 		PingInterval: 5 * time.Second, ResponseTimeout: 7 * time.Second, ConnectTimeout: 1250 * time.Millisecond,
 	}
 }
@@ -151,13 +151,13 @@ func TestDialsThatHangAreGivenUpAndGetMoreTime(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		s := start(t, cfg, nil, nil)
+		s := Start(t, cfg, nil, nil)
 		for range 3 {
-			if got := s.wait(Offline); got.Reason == "" || got.NextTry.Before(time.Now()) {
+			if got := s.Wait(Offline); got.Reason == "" || got.NextTry.Before(time.Now()) {
 				t.Errorf("status = %+v", got)
 			}
 		}
-		s.stop()
+		s.Stop()
 		if got, want := fmt.Sprint(limits[:3]), "[1.25s 2.5s 5s]"; got != want {
 			t.Errorf("limits = %s, want %s", got, want)
 		}
@@ -176,16 +176,16 @@ func TestRefusedLoginIsRetriedAtTheSlowestPace(t *testing.T) {
 			<-f.peer.Recv()
 			f.send(&wamp.Abort{Reason: "wamp.error.not_authorized", Details: wamp.Dict{}})
 		})
-		s := start(t, cfg, nil, nil)
+		s := Start(t, cfg, nil, nil)
 		time.Sleep(time.Hour)
-		s.stop()
+		s.Stop()
 		if len(tries) < 12 || len(tries) > 60 {
 			t.Errorf("%d tries in an hour, want about 24", len(tries))
 		}
 		states := map[State]int{}
 		var since []time.Time
-		for len(s.states) > 0 {
-			st := <-s.states
+		for len(s.States) > 0 {
+			st := <-s.States
 			states[st.State]++
 			if st.State == Unauthorized {
 				since = append(since, st.Since)

@@ -1,4 +1,4 @@
-package messenger
+package messenger_test
 
 import (
 	"context"
@@ -19,15 +19,10 @@ import (
 	"github.com/gammazero/nexus/v3/router"
 	"github.com/gammazero/nexus/v3/router/auth"
 	"github.com/gammazero/nexus/v3/wamp"
-	"github.com/rs/zerolog"
-	"go.uber.org/goleak"
 
 	"reagent/internal/testenv"
+	. "reagent/messenger"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const testRealm = "realm1"
 
 // A testRouter is a real nexus router behind real sockets, with a relay in front
 // of its WebSocket.
@@ -99,7 +94,7 @@ func startRouter(t testing.TB, secrets map[string]string) *testRouter {
 		keys.secrets[id] = secret
 	}
 	r, err := router.NewRouter(&router.Config{RealmConfigs: []*router.RealmConfig{{
-		URI: testRealm, AllowDisclose: true, EnableMetaKill: true, Authorizer: disclose{}, RequireLocalAuthz: true,
+		URI: TestRealm, AllowDisclose: true, EnableMetaKill: true, Authorizer: disclose{}, RequireLocalAuthz: true,
 		Authenticators: []auth.Authenticator{auth.NewCRAuthenticator(keys, 10*time.Second)},
 	}}}, stdlog.New(io.Discard, "", 0))
 	if err != nil {
@@ -135,7 +130,7 @@ func (tr *testRouter) serve(cfg *tls.Config) string {
 func (tr *testRouter) peer() *client.Client {
 	tr.t.Helper()
 	c, err := client.ConnectLocal(tr.r, client.Config{
-		Realm: testRealm, Logger: stdlog.New(io.Discard, "", 0), LocalQueueSize: 4096,
+		Realm: TestRealm, Logger: stdlog.New(io.Discard, "", 0), LocalQueueSize: 4096,
 		HelloDetails: wamp.Dict{"authid": "42", "authrole": "user"},
 	})
 	if err != nil {
@@ -147,86 +142,10 @@ func (tr *testRouter) peer() *client.Client {
 
 // config is a session's configuration with waits for tests.
 func (tr *testRouter) config(authid, secret string) Config {
-	cfg := quick()
+	cfg := Quick()
 	cfg.URL = tr.url
 	cfg.Identity = func() (string, string) { return authid, secret }
 	return cfg
-}
-
-// quick has no waits that a test would have to sit through.
-func quick() Config {
-	return Config{
-		Realm: testRealm, MinRetry: time.Millisecond, MaxRetry: 20 * time.Millisecond,
-		UnauthorizedRetry: 20 * time.Millisecond, Log: zerolog.Nop(),
-	}
-}
-
-// A runningSession is a session whose Run runs until the end of the test.
-type runningSession struct {
-	*Session
-	t      testing.TB
-	states chan Status
-	stop   func() error // ends Run and returns its error
-}
-
-// start runs a session. online may be nil: all declarations are applied then.
-func start(t testing.TB, cfg Config, declare func(*Session), online func(context.Context, *Link) error) *runningSession {
-	t.Helper()
-	rs := &runningSession{t: t, states: make(chan Status, 10000)}
-	changed := cfg.Changed
-	cfg.Changed = func(s Status) {
-		if changed != nil {
-			changed(s)
-		}
-		rs.states <- s
-	}
-	s, err := New(cfg)
-	if err != nil {
-		t.Fatalf("New: %v", err)
-	}
-	rs.Session = s
-	if declare != nil {
-		declare(s)
-	}
-	if online == nil {
-		online = func(ctx context.Context, l *Link) error { return l.Apply(ctx) }
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, online) }()
-	rs.stop = sync.OnceValue(func() error {
-		cancel()
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(20 * time.Second):
-			return errors.New("Run does not end")
-		}
-	})
-	t.Cleanup(func() {
-		if err := rs.stop(); !errors.Is(err, context.Canceled) {
-			t.Errorf("Run = %v, want context.Canceled", err)
-		}
-	})
-	return rs
-}
-
-// wait waits for a state and returns the first status that has it.
-func (rs *runningSession) wait(state State) Status {
-	rs.t.Helper()
-	late := time.After(20 * time.Second)
-	var last Status
-	for {
-		select {
-		case s := <-rs.states:
-			if s.State == state {
-				return s
-			}
-			last = s
-		case <-late:
-			rs.t.Fatalf("state %q did not come; last: %+v", state, last)
-		}
-	}
 }
 
 func call(t testing.TB, c *client.Client, uri string, args ...any) (*wamp.Result, error) {
@@ -234,20 +153,4 @@ func call(t testing.TB, c *client.Client, uri string, args ...any) (*wamp.Result
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	return c.Call(ctx, uri, nil, args, nil, nil)
-}
-
-func echo(_ context.Context, inv Invocation) Outcome {
-	return Outcome{Args: inv.Args, Kwargs: inv.Kwargs}
-}
-
-// within polls until what holds or the test fails.
-func within(t testing.TB, limit time.Duration, claim string, what func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for !what() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", limit, claim)
-		}
-		<-time.After(5 * time.Millisecond)
-	}
 }

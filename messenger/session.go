@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -162,7 +163,10 @@ func (s *Session) open(ctx context.Context, limit time.Duration) (w wire, late b
 	if err == nil {
 		return w, false, nil
 	}
-	late = ctx.Err() == nil && errors.Is(dialCtx.Err(), context.DeadlineExceeded)
+	// The deadline on the socket may fire an instant before the context's own.
+	var slow net.Error
+	late = limit > 0 && ctx.Err() == nil &&
+		(errors.Is(dialCtx.Err(), context.DeadlineExceeded) || errors.As(err, &slow) && slow.Timeout())
 	if late {
 		err = fmt.Errorf("no connection within %v", limit)
 	}

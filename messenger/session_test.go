@@ -1,4 +1,4 @@
-package messenger
+package messenger_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/gammazero/nexus/v3/client"
 	"github.com/gammazero/nexus/v3/wamp"
 
+	. "reagent/messenger"
 	"reagent/protocol"
 )
 
@@ -25,8 +26,8 @@ func TestPlainAndSaltedSecretsLogIn(t *testing.T) {
 				cfg := tr.config(authid, tr.keys.secrets[authid])
 				cfg.Serializations = []string{format}
 				uri := "test." + authid + "." + format
-				s := start(t, cfg, func(s *Session) { s.Declare(uri, nil, echo) }, nil)
-				s.wait(Online)
+				s := Start(t, cfg, func(s *Session) { s.Declare(uri, nil, Echo) }, nil)
+				s.Wait(Online)
 				if !s.Online() {
 					t.Error("Online() = false in state online")
 				}
@@ -39,58 +40,21 @@ func TestPlainAndSaltedSecretsLogIn(t *testing.T) {
 	}
 }
 
-func TestHelloSaysExactlyWhatTheContractHas(t *testing.T) {
-	cfg := quick()
-	hello := make(chan wamp.Dict, 1)
-	cfg.Identity = func() (string, string) { return "41-1207", "secret" }
-	cfg.Dial = routerOf(t, func(f *fakeRouter) {
-		m := (<-f.peer.Recv()).(*wamp.Hello)
-		hello <- m.Details
-		f.welcome()
-		f.serve(nil)
-	})
-	s := start(t, cfg, nil, nil)
-	s.wait(Online)
-	got := wamp.NormalizeDict(<-hello)
-	want := wamp.Dict{
-		"authid": "41-1207", "authmethods": wamp.List{"wampcra"},
-		"roles": wamp.Dict{
-			"publisher":  features("subscriber_blackwhite_listing", "publisher_exclusion", "publisher_identification", "payload_passthru_mode"),
-			"subscriber": features("pattern_based_subscription", "publisher_identification", "payload_passthru_mode"),
-			"callee": features("pattern_based_registration", "shared_registration", "call_canceling", "call_timeout", "caller_identification",
-				"progressive_call_invocations", "progressive_call_results", "payload_passthru_mode"),
-			"caller": features("call_canceling", "call_timeout", "caller_identification", "progressive_call_invocations",
-				"progressive_call_results", "payload_passthru_mode"),
-		},
-	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("HELLO details\n got %v\nwant %v", got, want)
-	}
-}
-
-func features(names ...string) wamp.Dict {
-	d := wamp.Dict{}
-	for _, n := range names {
-		d[n] = true
-	}
-	return wamp.Dict{"features": d}
-}
-
 func TestWrongSecretIsAStateAndHealsByItself(t *testing.T) {
 	for _, authid := range []string{"41-7", "nobody"} {
 		t.Run(authid, func(t *testing.T) {
 			tr := startRouter(t, map[string]string{"41-7": "right"})
-			s := start(t, tr.config(authid, "wrong"), nil, nil)
-			got := s.wait(Unauthorized)
+			s := Start(t, tr.config(authid, "wrong"), nil, nil)
+			got := s.Wait(Unauthorized)
 			if !strings.Contains(got.Reason, "refused the login") || got.NextTry.IsZero() {
 				t.Errorf("status = %+v, want a reason and a next try", got)
 			}
-			s.wait(Unauthorized) // tried again
+			s.Wait(Unauthorized) // tried again
 			if strings.Contains(got.Reason, "wrong") {
 				t.Errorf("the secret is in the reason: %q", got.Reason)
 			}
 			tr.keys.set(authid, "wrong")
-			s.wait(Online)
+			s.Wait(Online)
 		})
 	}
 }
@@ -99,7 +63,7 @@ func TestUnknownRealmIsAnOrdinaryFailure(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
 	cfg := tr.config("41-7", "s")
 	cfg.Realm = "no.such.realm"
-	got := start(t, cfg, nil, nil).wait(Offline)
+	got := Start(t, cfg, nil, nil).Wait(Offline)
 	if !strings.Contains(got.Reason, "no_such_realm") {
 		t.Errorf("reason = %q, want the router's", got.Reason)
 	}
@@ -110,9 +74,9 @@ func TestDeclarationsTakeOneRoundTrip(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
 	tr.relay.SetDelay(way)
 	took := make(chan time.Duration, 1)
-	s := start(t, tr.config("41-7", "s"), func(s *Session) {
+	s := Start(t, tr.config("41-7", "s"), func(s *Session) {
 		for i := range many {
-			s.Declare(fmt.Sprintf("test.p%d", i), map[string]any{"force_reregister": true}, echo)
+			s.Declare(fmt.Sprintf("test.p%d", i), map[string]any{"force_reregister": true}, Echo)
 			s.DeclareTopic(fmt.Sprintf("test.t%d", i), "", func(context.Context, Event) {})
 		}
 	}, func(ctx context.Context, l *Link) error {
@@ -121,7 +85,7 @@ func TestDeclarationsTakeOneRoundTrip(t *testing.T) {
 		took <- time.Since(begin)
 		return err
 	})
-	s.wait(Online)
+	s.Wait(Online)
 	// One after the other would be 400 round trips; a second flight, two.
 	if got := <-took; got < 2*way || got >= 4*way+way {
 		t.Errorf("%d registrations and as many subscriptions took %v, that is %.1f round trips, want one", many, got, float64(got)/float64(2*way))
@@ -138,12 +102,12 @@ func TestCutLinkComesBackWithItsDeclarations(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
 	caller := tr.peer()
 	events := make(chan Event, 10)
-	s := start(t, tr.config("41-7", "s"), func(s *Session) {
-		s.Declare("test.echo", nil, echo)
+	s := Start(t, tr.config("41-7", "s"), func(s *Session) {
+		s.Declare("test.echo", nil, Echo)
 		s.DeclareTopic("test.topic", "", func(_ context.Context, e Event) { events <- e })
 	}, nil)
 	for i := range 5 {
-		s.wait(Online)
+		s.Wait(Online)
 		if _, err := call(t, caller, "test.echo", i); err != nil {
 			t.Fatalf("call on connection %d: %v", i, err)
 		}
@@ -154,7 +118,7 @@ func TestCutLinkComesBackWithItsDeclarations(t *testing.T) {
 			t.Errorf("event on connection %d = %+v", i, got)
 		}
 		tr.relay.Cut()
-		s.wait(Offline)
+		s.Wait(Offline)
 	}
 	if open, total := tr.relay.Links(); open > 1 || total < 5 {
 		t.Errorf("links: %d open, %d in all; want one at a time, five at least", open, total)
@@ -162,19 +126,19 @@ func TestCutLinkComesBackWithItsDeclarations(t *testing.T) {
 }
 
 func TestHalfOpenLinkIsNoticedAfterTwoPings(t *testing.T) {
-	const ping = 100 * time.Millisecond
+	const ping = 200 * time.Millisecond
 	tr := startRouter(t, map[string]string{"41-7": "s"})
 	cfg := tr.config("41-7", "s")
 	cfg.PingInterval = ping
-	s := start(t, cfg, nil, nil)
-	s.wait(Online)
+	s := Start(t, cfg, nil, nil)
+	s.Wait(Online)
 	<-time.After(5 * ping) // a link that answers stays
 	if open, total := tr.relay.Links(); total != 1 || open != 1 {
 		t.Fatalf("links = %d open, %d in all: an answering link was given up", open, total)
 	}
 	begin := time.Now()
 	tr.relay.Freeze()
-	got := s.wait(Offline)
+	got := s.Wait(Offline)
 	if took := time.Since(begin); took < 2*ping-ping/2 || took > 3*ping+ping {
 		t.Errorf("noticed after %v, want two to three intervals of %v", took, ping)
 	}
@@ -182,7 +146,7 @@ func TestHalfOpenLinkIsNoticedAfterTwoPings(t *testing.T) {
 		t.Errorf("reason = %q, want the keepalive", got.Reason)
 	}
 	tr.relay.Thaw()
-	s.wait(Online)
+	s.Wait(Online)
 }
 
 // A long message keeps pings and pongs behind it; on a narrow link that must not
@@ -192,12 +156,12 @@ func TestBulkOnANarrowLinkDoesNotLookLikeADeadOne(t *testing.T) {
 	tr.relay.SetRate(2 << 20)
 	cfg := tr.config("41-7", "s")
 	cfg.PingInterval = 300 * time.Millisecond
-	s := start(t, cfg, func(s *Session) { s.Declare("test.echo", nil, echo) }, nil)
-	s.wait(Online)
-	big := strings.Repeat("x", 6<<20)
+	s := Start(t, cfg, func(s *Session) { s.Declare("test.echo", nil, Echo) }, nil)
+	s.Wait(Online)
+	big := strings.Repeat("x", 3<<20)
 	got, err := call(t, tr.peer(), "test.echo", big)
 	if err != nil || got.Arguments[0] != big {
-		t.Fatalf("6 MiB and back: %v", err)
+		t.Fatalf("3 MiB and back: %v", err)
 	}
 	if _, total := tr.relay.Links(); total != 1 {
 		t.Errorf("%d links, want 1", total)
@@ -213,8 +177,8 @@ func TestGhostSessionIsWaitedOut(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var errs []error
-	s := start(t, tr.config("41-7", "s"), nil, func(ctx context.Context, l *Link) error {
-		err := l.Register(ctx, probe, nil, echo)
+	s := Start(t, tr.config("41-7", "s"), nil, func(ctx context.Context, l *Link) error {
+		err := l.Register(ctx, probe, nil, Echo)
 		mu.Lock()
 		errs = append(errs, err)
 		mu.Unlock()
@@ -225,10 +189,10 @@ func TestGhostSessionIsWaitedOut(t *testing.T) {
 		return err
 	})
 	for range 3 {
-		s.wait(Duplicate)
+		s.Wait(Duplicate)
 	}
 	ghost.Close()
-	s.wait(Online)
+	s.Wait(Online)
 	if open, _ := tr.relay.Links(); open != 1 {
 		t.Errorf("%d links open, want 1", open)
 	}
@@ -242,13 +206,13 @@ func TestRejoinTakesTheNewIdentityAtOnce(t *testing.T) {
 	cfg.MinRetry, cfg.MaxRetry = time.Hour, time.Hour // no ordinary pause is survived
 	cfg.Identity = func() (string, string) { return fmt.Sprintf("%d-7", swarm.Load()), "s" }
 	caller := tr.peer()
-	s := start(t, cfg, nil, func(ctx context.Context, l *Link) error {
+	s := Start(t, cfg, nil, func(ctx context.Context, l *Link) error {
 		if swarm.Add(1) == 42 {
 			return ErrRejoin
 		}
 		return nil
 	})
-	s.wait(Online)
+	s.Wait(Online)
 	got, err := call(t, caller, "wamp.session.list")
 	if err != nil {
 		t.Fatal(err)
@@ -271,14 +235,14 @@ func TestRejoinTakesTheNewIdentityAtOnce(t *testing.T) {
 func TestLostLinkIsClosedAndDialledAnew(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
 	links := make(chan *Link, 10)
-	s := start(t, tr.config("41-7", "s"), nil, func(_ context.Context, l *Link) error { links <- l; return nil })
-	s.wait(Online)
+	s := Start(t, tr.config("41-7", "s"), nil, func(_ context.Context, l *Link) error { links <- l; return nil })
+	s.Wait(Online)
 	first := <-links
 	first.Lost(errors.New("two heartbeats failed"))
-	if got := s.wait(Offline); !strings.Contains(got.Reason, "two heartbeats failed") {
+	if got := s.Wait(Offline); !strings.Contains(got.Reason, "two heartbeats failed") {
 		t.Errorf("reason = %q, want the one given", got.Reason)
 	}
-	s.wait(Online)
+	s.Wait(Online)
 	if second := <-links; second.ID() == first.ID() {
 		t.Error("the same session, want a new one")
 	}
@@ -290,7 +254,7 @@ func TestLostLinkIsClosedAndDialledAnew(t *testing.T) {
 func TestOnlineIsEndedWithItsConnection(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
 	began, ended := make(chan struct{}, 10), make(chan error, 10)
-	start(t, tr.config("41-7", "s"), nil, func(ctx context.Context, l *Link) error {
+	Start(t, tr.config("41-7", "s"), nil, func(ctx context.Context, l *Link) error {
 		began <- struct{}{}
 		<-ctx.Done()
 		ended <- ctx.Err()
@@ -311,23 +275,23 @@ func TestEndSaysGoodbyeAndIsQuickWithoutARouter(t *testing.T) {
 	if err := watcher.Subscribe("wamp.session.on_leave", func(*wamp.Event) { left <- struct{}{} }, nil); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, tr.config("41-7", "s"), nil, nil)
-	s.wait(Online)
+	s := Start(t, tr.config("41-7", "s"), nil, nil)
+	s.Wait(Online)
 	begin := time.Now()
-	s.stop()
+	s.Stop()
 	if took := time.Since(begin); took > 500*time.Millisecond {
 		t.Errorf("leaving a router that is there took %v", took)
 	}
 	<-left
 
-	s = start(t, tr.config("41-7", "s"), nil, nil)
-	s.wait(Online)
+	s = Start(t, tr.config("41-7", "s"), nil, nil)
+	s.Wait(Online)
 	tr.relay.Freeze()
 	// A call that nobody will answer must not hold the end up.
 	answer := make(chan error, 1)
 	go func() { _, err := s.Call(context.Background(), "test.any", nil, nil); answer <- err }()
 	begin = time.Now()
-	s.stop()
+	s.Stop()
 	if took := time.Since(begin); took > 2500*time.Millisecond {
 		t.Errorf("leaving a router that is gone took %v, want about 1 s", took)
 	}
@@ -344,9 +308,9 @@ func TestNeverTwoConnections(t *testing.T) {
 	cfg := tr.config("41-7", "s")
 	cfg.MinRetry, cfg.MaxRetry = 1, 1
 	var n atomic.Int64
-	start(t, cfg, nil, func(ctx context.Context, l *Link) error {
+	Start(t, cfg, nil, func(ctx context.Context, l *Link) error {
 		// The relay learns of the close a moment later.
-		within(t, 5*time.Second, "old link closed", func() bool { open, _ := tr.relay.Links(); return open == 1 })
+		Within(t, 5*time.Second, "old link closed", func() bool { open, _ := tr.relay.Links(); return open == 1 })
 		switch n.Add(1) % 4 {
 		case 0:
 			return ErrDuplicate
@@ -359,20 +323,20 @@ func TestNeverTwoConnections(t *testing.T) {
 		}
 		return nil
 	})
-	within(t, 20*time.Second, "40 connections", func() bool { return n.Load() >= 40 })
+	Within(t, 20*time.Second, "40 connections", func() bool { return n.Load() >= 40 })
 }
 
 func TestRouterThatComesBackElsewhereIsFound(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
-	s := start(t, tr.config("41-7", "s"), nil, nil)
-	s.wait(Online)
+	s := Start(t, tr.config("41-7", "s"), nil, nil)
+	s.Wait(Online)
 	other := startRouter(t, map[string]string{"41-7": "s"})
 	tr.relay.SetTarget("127.0.0.1:1") // nobody
 	tr.relay.Cut()
-	s.wait(Offline)
-	s.wait(Offline)
+	s.Wait(Offline)
+	s.Wait(Offline)
 	tr.relay.SetTarget(other.serve(nil))
-	s.wait(Online)
+	s.Wait(Online)
 }
 
 func TestRunRefusesToRunTwice(t *testing.T) {
