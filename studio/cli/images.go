@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"reagent/container"
 	"reagent/protocol"
 )
 
@@ -88,6 +89,12 @@ func (s *source) export(ctx context.Context, c *Call, ref string) error {
 	bar := c.bar("reading " + ref)
 	err := c.Engine.SaveImage(ctx, ref, io.MultiWriter(s.file, bar))
 	bar.end(err)
+	switch {
+	case errors.Is(err, container.ErrNotFound):
+		return fmt.Errorf("there is no such file, and no such image in the local Docker Engine: %w", container.ErrNotFound)
+	case errors.Is(err, container.ErrUnavailable):
+		return fmt.Errorf("there is no such file, and no Docker Engine answers here (%w)", err)
+	}
 	return err
 }
 

@@ -1,0 +1,125 @@
+package studio_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"reagent/internal/testenv"
+	"reagent/messenger"
+	"reagent/protocol"
+	"reagent/studio"
+	"reagent/studio/cli"
+)
+
+// notices is what a person is told.
+type notices struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (n *notices) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.b.Write(p)
+}
+
+func (n *notices) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.b.String()
+}
+
+func TestACommandIsToldAtOnceWhyThereIsNoSession(t *testing.T) {
+	s := testenv.Studio(t)
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	good := s.Profile()
+	wrong, nobody, elsewhere := good, good, good
+	wrong.Secret = "x"
+	nobody.AuthID = "999"
+	elsewhere.URL = "http://" + testenv.FreePort(t)
+	for _, c := range []struct {
+		claim   string
+		profile protocol.StudioProfile
+		refused bool
+	}{
+		{"a wrong secret", wrong, true},
+		{"an unknown account", nobody, true},
+		{"nobody listens", elsewhere, false},
+	} {
+		var told notices
+		_, err := studio.Dialer(&told)(t.Context(), c.profile)
+		var dial *cli.DialError
+		if !errors.As(err, &dial) || dial.Refused != c.refused || dial.Reason == "" {
+			t.Errorf("%s: %v, want a DialError with Refused %v and a reason", c.claim, err, c.refused)
+		}
+		if strings.Contains(dial.Error(), good.Secret) || told.String() != "" {
+			t.Errorf("%s: error %v, notices %q", c.claim, dial, told.String())
+		}
+	}
+	bad := good
+	bad.CA = "rubbish"
+	if _, err := studio.Dialer(new(notices))(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "ca") {
+		t.Errorf("certificates that are none = %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := studio.Dialer(new(notices))(ended, good); !errors.Is(err, context.Canceled) {
+		t.Errorf("asked to end = %v, want context.Canceled", err)
+	}
+}
+
+func TestACommandGoesOnAfterTheStudioWasAway(t *testing.T) {
+	s := testenv.Studio(t)
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	var told notices
+	session, err := studio.Dialer(&told)(t.Context(), s.Profile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := make(chan messenger.Event, 16)
+	if err := session.Follow(t.Context(), protocol.StudioDeviceState, func(e messenger.Event) { events <- e }); err != nil {
+		t.Fatal(err)
+	}
+	s.Restart()
+	await(t, func() bool { return strings.Contains(told.String(), "the studio is back") })
+	if got := told.String(); strings.Count(got, "is lost") != 1 {
+		t.Errorf("told %q, want the loss once", got)
+	}
+	_, file := s.AddDevice("press-07")
+	device := s.As(file)
+	select {
+	case <-events:
+	case <-time.After(10 * time.Second):
+		t.Error("no event after the studio came back")
+	}
+	device.Leave()
+	before := told.String()
+	session.Close()
+	if got := told.String(); got != before {
+		t.Errorf("Close says %q", strings.TrimPrefix(got, before))
+	}
+	if _, err := session.Call(t.Context(), protocol.StudioReadAccount, nil, nil); err == nil {
+		t.Error("a call after Close = nil, want an error")
+	}
+}
+
+func await(t *testing.T, done func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("it did not happen within 20 s")
+		}
+	}
+}
