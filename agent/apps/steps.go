@@ -174,7 +174,9 @@ func (w *worker) startAs(ctx context.Context, j *job, spec container.Spec) (id s
 	e := w.a.cfg.Engine
 	if c := j.seen; c != nil {
 		if w.reusable(j, spec) {
-			return c.ID, false, e.Start(ctx, c.ID)
+			if err := e.Start(ctx, c.ID); err == nil || !w.replaceable(ctx, j, err) {
+				return c.ID, false, err
+			}
 		}
 		if err := w.end(ctx, *c); err != nil {
 			return "", false, err
@@ -196,6 +198,14 @@ func (w *worker) startAs(ctx context.Context, j *job, spec container.Spec) (id s
 		return "", false, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	return id, true, nil
+}
+
+// replaceable tells whether a container that does not start is made anew: one
+// that was left half-made by a power cut asks for rights that Run would have
+// lowered, and would never start. An adopted one is not ours to make again.
+func (w *worker) replaceable(ctx context.Context, j *job, err error) bool {
+	var taken *container.PortError // launch finds others
+	return !engineGone(err) && ctx.Err() == nil && !errors.As(err, &taken) && j.wish.Seq != j.have.AdoptedWish
 }
 
 // reusable tells whether the container that is there is the one to start.
