@@ -76,8 +76,8 @@ func (b *Backend) appRowOn(d store.Device, o store.OnDevice) protocol.AppOnDevic
 	if o.State.Installed() {
 		row.Version, row.ReleaseKey = o.Present.Version, o.Present.Key
 	}
-	if row.Ports == nil {
-		row.Ports = []protocol.PortRule{}
+	if len(row.Ports) == 0 { // the device has not said yet on which host ports
+		row.Ports = ports(o)
 	}
 	return row
 }
