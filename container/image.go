@@ -43,11 +43,13 @@ func (e *Engine) ImageSummaries(ctx context.Context) ([]map[string]any, error) {
 	summaries := make([]map[string]any, 0, len(rows))
 	for _, r := range rows {
 		s := map[string]any{}
+		//lint:ignore SA1019 The contract has virtualSize, and engines before API 1.44 tell it.
+		virtual := r.VirtualSize
 		for key, n := range map[string]int64{
 			"created":     r.Created,
 			"containers":  r.Containers,
 			"sharedSize":  r.SharedSize,
-			"virtualSize": r.VirtualSize,
+			"virtualSize": virtual,
 			"size":        r.Size,
 		} {
 			if n != 0 {
