@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reagent/internal/backoff"
+	"reagent/system"
 )
 
 // A trimmer gives back memory that the agent needed for a moment: at the start,
@@ -28,7 +29,7 @@ func (t trimmer) run(ctx context.Context) error {
 			return err
 		}
 		debug.FreeOSMemory()
-		unmapCode()
+		system.UnmapCode()
 		pause = t.every/2 + backoff.Jitter(t.every)
 	}
 }

@@ -1,4 +1,4 @@
-package agent
+package system
 
 import (
 	"bufio"
@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unmapCode drops the mapped pages of this program's own read-only segments.
+// UnmapCode drops the mapped pages of this program's own read-only segments.
 // They are clean copies of the file, so the kernel maps them again on the next
 // access. What cannot be read or dropped stays mapped.
-func unmapCode() {
+func UnmapCode() {
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return

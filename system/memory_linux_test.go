@@ -1,4 +1,4 @@
-package agent
+package system
 
 import (
 	"os"
@@ -9,13 +9,13 @@ import (
 
 func TestUnmappedCodeGoesOnRunning(t *testing.T) {
 	before := resident(t)
-	unmapCode()
+	UnmapCode()
 	after := resident(t)
 	if after >= before {
 		t.Errorf("resident file pages went from %d kB to %d kB", before, after)
 	}
 	for range 3 { // code that was dropped a moment ago is used again
-		unmapCode()
+		UnmapCode()
 		if resident(t) == 0 {
 			t.Fatal("nothing is mapped although it runs")
 		}
