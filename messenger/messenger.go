@@ -22,7 +22,7 @@ type Config struct {
 
 	// Dial is used instead of URL where it is set: a router in this process,
 	// or a test.
-	Dial func(ctx context.Context) (wamp.Peer, error)
+	Dial func(ctx context.Context) (Peer, error)
 
 	// Identity is asked at each dial, so that a device that was moved to
 	// another project comes back under its new name. Without one (or with an
@@ -66,6 +66,10 @@ type Config struct {
 	Log   zerolog.Logger
 	Debug bool // the WAMP library tells the log what it does
 }
+
+// A Peer is one end of a connection inside this process: how a router that is
+// embedded in it is reached.
+type Peer = wamp.Peer
 
 // withDefaults fills in the product's values where cfg says nothing.
 func (cfg Config) withDefaults() Config {
