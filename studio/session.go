@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 
-	"github.com/gammazero/nexus/v3/wamp"
 	"github.com/rs/zerolog"
 
 	"reagent/messenger"
 	"reagent/protocol"
 	"reagent/studio/backend"
+	"reagent/studio/router"
 )
 
 // A Session attaches a backend to a router: the one of this studio, or any other
@@ -18,38 +18,30 @@ type Session struct {
 	wamp *messenger.Session
 }
 
-// SessionConfig is how a session is made.
-type SessionConfig struct {
-	messenger.Config
-	// RegisterOptions are added to each registration: a router of others may need
-	// to be told to disclose callers, or to share procedures.
-	RegisterOptions map[string]any
-}
-
 // local is the session of the studio's own backend.
-func local(join func(realm, authid, role string) (wamp.Peer, error), log zerolog.Logger) SessionConfig {
-	return SessionConfig{Config: messenger.Config{
-		Realm: protocol.RealmDevices,
-		Dial: func(context.Context) (wamp.Peer, error) {
-			return join(protocol.RealmDevices, protocol.AuthIDSystem, protocol.RoleSystem)
-		},
+func local(r *router.Router, log zerolog.Logger) messenger.Config {
+	return messenger.Config{
+		Realm:          protocol.RealmDevices,
+		Dial:           r.Dialer(protocol.RealmDevices, protocol.AuthIDSystem, protocol.RoleSystem),
 		MaxInvocations: 1 << 14, // a whole fleet that comes back
 		EventQueue:     1 << 16,
 		MaxSend:        64 << 20,
 		Log:            log,
-	}}
+	}
 }
 
 // NewSession makes a session; Attach and Run bring it to life.
-func NewSession(cfg SessionConfig) (*Session, error) {
-	s, err := messenger.New(cfg.Config)
+func NewSession(cfg messenger.Config) (*Session, error) {
+	s, err := messenger.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	return &Session{s}, nil
 }
 
-// Attach declares what a backend answers and listens to.
+// Attach declares what a backend answers and listens to. The options go with each
+// registration: a router of others may need to be told to disclose callers, or to
+// share the procedures between several backends.
 func (s *Session) Attach(b *backend.Backend, registerOptions map[string]any) {
 	for uri, answer := range b.Procedures() {
 		s.wamp.Declare(uri, registerOptions, func(ctx context.Context, inv messenger.Invocation) messenger.Outcome {

@@ -130,7 +130,7 @@ func New(cfg Config) (_ *Studio, err error) {
 	if s.router, err = router.New(cfg.Router, directory{s.store}); err != nil {
 		return nil, err
 	}
-	if s.session, err = NewSession(local(s.router.Local, cfg.Log.With().Str("part", "session").Logger())); err != nil {
+	if s.session, err = NewSession(local(s.router, cfg.Log.With().Str("part", "session").Logger())); err != nil {
 		return nil, err
 	}
 	s.backend = backend.New(backend.Config{

@@ -71,7 +71,7 @@ func TestHealth(t *testing.T) {
 	s := testenv.Studio(t)
 	_, file := s.AddDevice("press")
 	s.As(file)
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	testenv.WaitFor(t, "health tells of one device", func() bool {
 		answer, err := http.Get(s.URL() + "/healthz")
 		if err != nil {
 			t.Fatal(err)
@@ -82,13 +82,8 @@ func TestHealth(t *testing.T) {
 		if err := json.Unmarshal(raw, &h); err != nil || h["ok"] != true || h["version"] == "" || len(h) != 3 {
 			t.Fatalf("health = %s", raw)
 		}
-		if h["devices_online"] == 1.0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("health = %s, want one device online", raw)
-		}
-	}
+		return h["devices_online"] == 1.0
+	})
 }
 
 func TestAddressesThatOthersReachNeedEncryption(t *testing.T) {
@@ -267,11 +262,11 @@ func TestAnAppLogsInWithItsDerivedCredential(t *testing.T) {
 	login.Identity = func() (string, string) { return s.Profile().AuthID, s.Profile().Secret }
 	user := testenv.Join(t, login)
 	var got any
-	for deadline := time.Now().Add(5 * time.Second); got == nil && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if answer, err := user.Call(t.Context(), "com.example.add", nil, nil); err == nil {
-			got = protocol.Arg(answer.Args, 0)
-		}
-	}
+	testenv.WaitFor(t, "the app answers", func() bool {
+		answer, err := user.Call(t.Context(), "com.example.add", nil, nil)
+		got = protocol.Arg(answer.Args, 0)
+		return err == nil
+	})
 	if got != "from 1" {
 		t.Errorf("the app answers %v", got)
 	}
@@ -290,11 +285,7 @@ func TestAnAppLogsInWithItsDerivedCredential(t *testing.T) {
 	if _, err := device.Call(t.Context(), protocol.UpdateAppOnDevice, []any{report}, nil); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); app.Online(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the session of a removed app goes on")
-		}
-	}
+	testenv.WaitFor(t, "the session of the removed app ends", func() bool { return !app.Online() })
 }
 
 // outcome is the first state of a session that tries once.

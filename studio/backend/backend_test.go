@@ -88,15 +88,7 @@ func (d *device) list(t *testing.T) []any {
 	return list
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatalf("not within 10 s: %s", what)
-}
+func eventually(t *testing.T, what string, f func() bool) { t.Helper(); testenv.WaitFor(t, what, f) }
 
 var admins sync.Map // of the studio of each test
 

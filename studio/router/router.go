@@ -223,6 +223,11 @@ func (r *Router) Local(realm, authid, role string) (wamp.Peer, error) {
 	return client, nil
 }
 
+// Dialer is Local for a client that dials whenever it has no session.
+func (r *Router) Dialer(realm, authid, role string) func(context.Context) (wamp.Peer, error) {
+	return func(context.Context) (wamp.Peer, error) { return r.Local(realm, authid, role) }
+}
+
 // session serves one session until it ends.
 func (r *Router) session(wire wire, l login, hello *wamp.Hello) {
 	p := newPeer(wire, newGate(l, r), r.cfg)
