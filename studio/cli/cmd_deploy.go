@@ -27,7 +27,9 @@ installed, the newest. A device that is off-line takes the wish when it comes.
   $0 deploy hello@1.1.0 press-07 --env COLOR=green --wait
 
 With --wait each state is shown as the device reports it, and the exit code is 0
-only if the app runs in the end.`,
+only if the app runs in the end, for some seconds at least. After an update the
+device watches the new version for longer, and brings the old one back if need
+be: see "$0 states".`,
 		Flags: func(f *flag.FlagSet) {
 			f.Func("env", "set a variable of the app: `NAME=VALUE`; NAME alone takes it away (repeatable)", func(text string) error {
 				name, value, set := strings.Cut(text, "=")

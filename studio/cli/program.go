@@ -48,10 +48,13 @@ type Program struct {
 	Extra          []Command // of the program itself, such as serve; they come first
 
 	Poll       time.Duration // how often a waiting command looks for itself; default 10 s
+	Settle     time.Duration // how long an app has to run until deploy --wait believes it; default 2 s
 	PortsGrace time.Duration // how long it waits for the ports of an app that runs; default 5 s
 }
 
 func (p *Program) poll() time.Duration { return cmp.Or(p.Poll, 10*time.Second) }
+
+func (p *Program) settle() time.Duration { return cmp.Or(p.Settle, 2*time.Second) }
 
 func (p *Program) portsGrace() time.Duration { return cmp.Or(p.PortsGrace, 5*time.Second) }
 

@@ -86,6 +86,25 @@ func TestWaitShowsEachStateAndEndsWhenTheAppRuns(t *testing.T) {
 	})
 }
 
+func TestWaitDoesNotBelieveAnAppThatFailsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := play(t)
+		s.report(t, func(r *protocol.AppOnDeviceRow) { running("1.1.0")(r); ported(r) })
+		s.report(t, func(r *protocol.AppOnDeviceRow) { r.State, r.Error = protocol.Failed, "exited with status code 3" })
+		if err := <-s.end; err == nil || !strings.Contains(err.Error(), "status code 3") {
+			t.Errorf("deploy = %v, want the failure", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := play(t)
+		begun := time.Now()
+		s.report(t, func(r *protocol.AppOnDeviceRow) { running("1.1.0")(r); ported(r) })
+		if err := <-s.end; err != nil || time.Since(begun) != 3*time.Second {
+			t.Errorf("deploy = %v after %v, want nil 2 s after the report", err, time.Since(begun))
+		}
+	})
+}
+
 func TestWaitDoesNotWaitForPortsForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := play(t)
@@ -148,8 +167,8 @@ func TestWaitFindsOutWhatNoEventTold(t *testing.T) {
 		ported(&s.row)
 		s.studio.mu.Unlock()
 		begun := time.Now()
-		if err := <-s.end; err != nil || time.Since(begun) > 10*time.Second {
-			t.Errorf("deploy = %v after %v, want nil within the time between two looks", err, time.Since(begun))
+		if err := <-s.end; err != nil || time.Since(begun) > 12*time.Second {
+			t.Errorf("deploy = %v after %v, want nil soon after the next look", err, time.Since(begun))
 		}
 	})
 }

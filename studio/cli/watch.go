@@ -36,12 +36,13 @@ func (c *Call) watchStates(ctx context.Context) (*watch, error) {
 }
 
 // untilRunning shows each state that the device reports, and returns when the
-// app runs as it was wished, or failed. Events tell what happens; a look at the
+// app runs as it was wished, for a moment at least, or failed. Events tell what happens; a look at the
 // list from time to time makes up for one that was lost.
 func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow) (protocol.AppOnDeviceRow, error) {
 	var (
 		shown  string
-		runs   <-chan time.Time // the app runs, its ports may be yet to come
+		since  time.Time        // the app runs, as far as is known
+		ends   <-chan time.Time // when that is long enough
 		latest = wished
 	)
 	look := time.NewTicker(w.c.poll())
@@ -59,12 +60,11 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 			case err != nil:
 				return row, err
 			case !end:
-				runs = nil
-			case portsAssigned(row):
-				return row, nil
-			case runs == nil:
-				runs = time.After(w.c.portsGrace())
+				since = time.Time{}
+			case since.IsZero():
+				since = time.Now()
 			}
+			ends = w.ends(row, since)
 		}
 		select {
 		case row = <-w.news:
@@ -73,7 +73,7 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 			}
 		case <-look.C:
 			row = w.look(ctx, wished)
-		case <-runs:
+		case <-ends:
 			return latest, nil
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
@@ -82,6 +82,18 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 			return latest, context.Cause(ctx)
 		}
 	}
+}
+
+// ends is when an app that runs since then is believed to: one that fails at once
+// had its time to, and its ports are reported, unless they never are.
+func (w *watch) ends(row protocol.AppOnDeviceRow, since time.Time) <-chan time.Time {
+	switch {
+	case since.IsZero():
+		return nil
+	case portsAssigned(row):
+		return time.After(time.Until(since.Add(w.c.settle())))
+	}
+	return time.After(time.Until(since.Add(w.c.portsGrace())))
 }
 
 // look asks for the state. A studio that does not answer now is asked again.
