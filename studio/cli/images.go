@@ -57,7 +57,7 @@ func (s *source) open(ctx context.Context, c *Call, what string) (err error) {
 	case err == nil && info.Mode().IsRegular():
 		return s.openArchive(ctx, what)
 	case err == nil && looksLikePath(what):
-		return errors.New("it is not a file; an OCI layout is packed with: tar -cf FILE.tar -C FOLDER .")
+		return errors.New("it is not a file; pack an OCI layout with \"tar -cf FILE.tar -C FOLDER .\" first")
 	case errors.Is(err, fs.ErrPermission):
 		return err
 	case looksLikePath(what):
