@@ -117,6 +117,23 @@ func TestAddressesThatOthersReachNeedEncryption(t *testing.T) {
 	}
 }
 
+func TestTheEnginesBridgeIsAsGoodAsTheLoopback(t *testing.T) {
+	testenv.Docker(t)
+	bridge, err := net.InterfaceByName("docker0")
+	if err != nil {
+		t.Skip("the engine has a bridge of another name")
+	}
+	addresses, err := bridge.Addrs()
+	if err != nil || len(addresses) == 0 {
+		t.Skip("the engine's bridge has no address")
+	}
+	host := addresses[0].(*net.IPNet).IP.String()
+	s := testenv.Studio(t, func(cfg *studio.Config) { cfg.Listen = append(cfg.Listen, net.JoinHostPort(host, "0")) })
+	if s.Profile().URL != s.URL() || !strings.Contains(s.URL(), "127.0.0.1") {
+		t.Errorf("URL = %s, profile %s, want the loopback", s.URL(), s.Profile().URL)
+	}
+}
+
 // lines is a writer that keeps the log.
 type lines struct{ ch chan string }
 

@@ -72,6 +72,7 @@ func (b *Backend) left(ctx context.Context, session uint64) {
 // Online asks the router who is there. It is called when the session has joined;
 // what happens afterwards comes as events.
 func (b *Backend) Online(ctx context.Context) error {
+	before := b.store.Sessions() // first: who joins meanwhile is not missing
 	answer, err := b.cfg.Session.Call(ctx, "wamp.session.list", nil, nil)
 	if err != nil {
 		return fmt.Errorf("list sessions: %w", err)
@@ -86,12 +87,12 @@ func (b *Backend) Online(ctx context.Context) error {
 			there[id] = true
 		}
 	}
-	known := b.store.Sessions()
-	for session := range known {
+	for session := range before {
 		if !there[session] {
 			b.left(ctx, session)
 		}
 	}
+	known := b.store.Sessions()
 	var (
 		work   sync.WaitGroup
 		places = make(chan struct{}, 16)

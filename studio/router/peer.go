@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/gammazero/nexus/v3/wamp"
+
+	"reagent/protocol"
 )
 
 // A peer is one session as nexus sees it.
@@ -35,14 +37,22 @@ type peer struct {
 	backs    sync.WaitGroup
 }
 
-// queue is what nexus may hand over before pump takes it. nexus drops what does
-// not fit, so it is generous; pump is never busy for long.
-const queue = 4096
+// What nexus may hand over before pump takes it: nexus drops what does not fit, so
+// it is generous; pump is never busy for long. Devices are many and are sent
+// little at once.
+const (
+	queue       = 4096
+	deviceQueue = 512
+)
 
 func newPeer(w wire, g *gate, cfg Config) *peer {
+	size := queue
+	if g.who.Role == protocol.RoleDevice {
+		size = deviceQueue
+	}
 	return &peer{
 		wire: w, gate: g, cfg: cfg,
-		rd: make(chan wamp.Message, 1), wr: make(chan wamp.Message, queue), out: newOutbox(),
+		rd: make(chan wamp.Message, 1), wr: make(chan wamp.Message, size), out: newOutbox(),
 		over: make(chan struct{}), left: make(chan struct{}), dead: make(chan struct{}),
 	}
 }

@@ -62,10 +62,14 @@ func (s *Store) Online(device uint64) bool {
 	return l != nil && len(l.sessions) > 0
 }
 
-// Joined notes that a device has a session. It reports whether that is news.
+// Joined notes that a device has a session. It reports whether that is news. A
+// session that was said to be over already stays so.
 func (s *Store) Joined(device, session uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, over := s.gone[session]; over {
+		return false
+	}
 	l := s.liveOf(device)
 	if _, known := l.sessions[session]; known {
 		return false
@@ -85,6 +89,7 @@ func (s *Store) Joined(device, session uint64) bool {
 func (s *Store) Left(session uint64) (device uint64, last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.remember(session)
 	device, known := s.sessions[session]
 	if !known {
 		return 0, false
@@ -101,6 +106,21 @@ func (s *Store) Left(session uint64) (device uint64, last bool) {
 	}
 	l.status, l.since = protocol.Disconnected, l.seen
 	return device, true
+}
+
+// remember notes that a session is over, in place of the one that is over longest.
+func (s *Store) remember(session uint64) {
+	if _, known := s.gone[session]; known {
+		return
+	}
+	s.gone[session] = struct{}{}
+	if len(s.goneIn) < keepGone {
+		s.goneIn = append(s.goneIn, session)
+		return
+	}
+	delete(s.gone, s.goneIn[s.goneNext])
+	s.goneIn[s.goneNext] = session
+	s.goneNext = (s.goneNext + 1) % keepGone
 }
 
 // Sessions lists the sessions of all devices, with the device of each.

@@ -78,7 +78,14 @@ type Store struct {
 	mu       sync.Mutex // guards what follows
 	live     map[uint64]*live
 	sessions map[uint64]uint64 // session to device
+	gone     map[uint64]struct{}
+	goneIn   []uint64 // gone in the order of their going, a ring
+	goneNext int
 }
+
+// keepGone is how many sessions that ended are remembered: what a router tells of
+// joining and leaving does not always come in this order.
+const keepGone = 4096
 
 // flushEvery is how much of what devices say all the time a power cut may take.
 const flushEvery = 10 * time.Second
@@ -101,7 +108,7 @@ func Open(folder string, log zerolog.Logger) (*Store, error) {
 		}
 		return nil, fmt.Errorf("%s is damaged: put a copy of it in its place; or move it away to begin with no devices at all", path)
 	}
-	s := &Store{db: db, log: log, live: map[uint64]*live{}, sessions: map[uint64]uint64{}}
+	s := &Store{db: db, log: log, live: map[uint64]*live{}, sessions: map[uint64]uint64{}, gone: map[uint64]struct{}{}}
 	if err := s.begin(); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("set up %s: %w", path, err)

@@ -402,3 +402,18 @@ func TestPresence(t *testing.T) {
 		t.Errorf("after a restart: %+v", got)
 	}
 }
+
+func TestASessionThatIsOverDoesNotJoin(t *testing.T) {
+	s := open(t, t.TempDir())
+	d := must[store.Device](t)(s.AddDevice("d", "", ""))
+	s.Left(5) // told before it was told to have come
+	if s.Joined(d.Key, 5) || s.Online(d.Key) {
+		t.Error("a session that was over joined")
+	}
+	for session := range uint64(10_000) { // bounded
+		s.Left(session + 100)
+	}
+	if !s.Joined(d.Key, 5) || s.Joined(d.Key, 10_000) {
+		t.Error("the last sessions are remembered, and not more")
+	}
+}
