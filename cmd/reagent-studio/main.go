@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -87,7 +88,7 @@ func dataFolder(getenv func(string) string) string {
 	}
 	state := getenv("XDG_STATE_HOME")
 	if state == "" {
-		state = filepath.Join(getenv("HOME"), ".local", "state")
+		state = filepath.Join(cmp.Or(getenv("HOME"), getenv("USERPROFILE")), ".local", "state")
 	}
 	return filepath.Join(state, "reagent-studio")
 }

@@ -35,6 +35,10 @@ elsewhere give it a certificate and the address under which they find it:
   $0 serve --listen :8020 --tls-cert studio.pem --tls-key studio.key \
       --public-url https://studio.example.com:8020
 
+A certificate that the systems do not know has to be made known to the Docker
+engines of the devices, which pull images: as /etc/docker/certs.d/HOST:PORT/ca.crt;
+agents take it with -caFile.
+
 The first start makes account 1, the administrator's, and writes its profile to
 cli.json in the data folder, where the commands on this machine find it. The
 folder holds the secrets of all devices; REAGENT_STUDIO_DATA names another one,

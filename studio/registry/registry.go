@@ -16,7 +16,6 @@ import (
 	"github.com/distribution/distribution/v3/registry/handlers"
 	"github.com/distribution/distribution/v3/registry/storage"
 	"github.com/distribution/distribution/v3/registry/storage/driver"
-	filedriver "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	"github.com/rs/zerolog"
 
 	"reagent/filesystem"
@@ -77,7 +76,7 @@ type Registry struct {
 	cfg     Config
 	signer  signer
 	mux     *http.ServeMux
-	storage driver.StorageDriver
+	storage *durable
 	app     *handlers.App
 }
 
@@ -105,10 +104,10 @@ func New(cfg Config) (*Registry, error) {
 	}
 	r := &Registry{
 		cfg: cfg, signer: signer, mux: http.NewServeMux(),
-		storage: filedriver.New(filedriver.DriverParameters{RootDirectory: images, MaxThreads: 100}),
+		storage: newDurable(images),
 	}
 	forwardLog(cfg.Log)
-	r.app = handlers.NewApp(context.Background(), r.configuration(images)) // ends with Close
+	r.app = handlers.NewApp(context.Background(), r.configuration()) // ends with Close
 	r.mux.HandleFunc(PathToken, r.serveToken)
 	r.mux.Handle(PathImages, r.limit(r.app))
 	return r, nil
@@ -116,12 +115,12 @@ func New(cfg Config) (*Registry, error) {
 
 // configuration is the whole of what distribution is told; what is missing
 // (metrics, tracing, redis, notifications, proxy) is off.
-func (r *Registry) configuration(images string) *configuration.Configuration {
+func (r *Registry) configuration() *configuration.Configuration {
 	off := configuration.Parameters{"enabled": false}
 	c := &configuration.Configuration{
 		Version: configuration.CurrentVersion,
 		Storage: configuration.Storage{
-			"filesystem":  {"rootdirectory": images},
+			durableName:   {"driver": r.storage},
 			"cache":       {"blobdescriptor": "inmemory"},
 			"delete":      off,
 			"redirect":    {"disable": true},
