@@ -150,18 +150,26 @@ func (w *worker) steps() map[step]func(context.Context, *job) error {
 // (life §2.2, update override), and not one that failed its probation.
 func (w *worker) updateDue(j *job) bool {
 	r := j.req()
-	if !r.RequestUpdate || r.NewestVersion == "" || j.installed() && r.NewestVersion == j.have.Version {
+	if !r.RequestUpdate || r.NewestVersion == "" || j.installed() && !j.forAnother() {
 		return false
 	}
 	bad := j.have.Rejected
 	return bad == nil || bad.Version != r.NewestVersion || bad.ReleaseKey != r.NewReleaseKey || j.wish.Direct > bad.WishSeq
 }
 
+// forAnother tells whether the wish is about another version than the installed.
+func (j *job) forAnother() bool {
+	r := j.req()
+	return r.RequestUpdate && r.NewestVersion != "" && j.installed() && r.NewestVersion != j.have.Version
+}
+
 // outdated tells whether the container was made from something else than what is
 // wanted. Nothing is known of what is wanted of an adopted one before the studio
-// said it: it is not recreated (design S7).
+// said it: it is not recreated (design S7). Nor is one for whose app the wish is
+// about another version, which failed its probation: ports and defaults of that
+// one are not for the version that came back.
 func (w *worker) outdated(j *job) bool {
-	if j.seen == nil || j.wish.Seq == j.have.AdoptedWish {
+	if j.seen == nil || j.wish.Seq == j.have.AdoptedWish || j.forAnother() {
 		return false
 	}
 	return w.madeFrom(j) != w.a.define(j.req(), j.version()).hash()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -214,7 +215,17 @@ func (w *worker) reusable(j *job, spec container.Spec) bool {
 	if c.Name != spec.Name || c.Status == container.StatusDead || c.Status == container.StatusRemoving || w.outdated(j) {
 		return false
 	}
-	return j.wish.Seq == j.have.AdoptedWish || versionOf(c.Image) == versionOf(spec.Image) && samePorts(c.Ports, spec.Ports)
+	return j.wish.Seq == j.have.AdoptedWish || j.forAnother() && !moved(c.Ports, spec.Ports) || versionOf(c.Image) == versionOf(spec.Image) && samePorts(c.Ports, spec.Ports)
+}
+
+// moved tells whether a port of the container has another host port now, because
+// somebody else took the old one.
+func moved(have, want []container.Port) bool {
+	return slices.ContainsFunc(have, func(h container.Port) bool {
+		return slices.ContainsFunc(want, func(w container.Port) bool {
+			return w.Container == h.Container && w.Protocol == h.Protocol && w.Host != h.Host
+		})
+	})
 }
 
 func samePorts(a, b []container.Port) bool {
