@@ -76,7 +76,7 @@ func passing(err error) bool {
 func (o *Operator) AddDevice(deviceName string) (*testenv.Device, protocol.DeviceFileContent) {
 	o.t.Helper()
 	added := Ask[protocol.DeviceAdded](o, protocol.StudioAddDevice, protocol.AddDevice{Name: deviceName})
-	return testenv.NewDevice(o.t, deviceFile(o.t, added.File)), added.File
+	return testenv.NewDevice(o.t, DeviceFile(o.t, added.File)), added.File
 }
 
 // A Release is a version of an app for the studio's registry.

@@ -40,29 +40,28 @@ func Join(t testing.TB, in Login) (s *messenger.Session, online <-chan struct{})
 	if in.Realm == "" {
 		in.Realm = protocol.RealmDevices
 	}
+	up := make(chan struct{}, 1024)
 	s, err := messenger.New(messenger.Config{
 		URL: in.URL, Realm: in.Realm, Details: in.Details, Serializations: in.Formats, MaxSend: in.MaxSend,
 		Identity:       func() (string, string) { return in.AuthID, in.Secret },
 		PingInterval:   2 * time.Second,
 		ConnectTimeout: 2 * time.Second,
 		MinRetry:       100 * time.Millisecond, MaxRetry: 300 * time.Millisecond, UnauthorizedRetry: 300 * time.Millisecond,
+		Changed: func(s messenger.Status) {
+			if s.State == messenger.Online {
+				up <- struct{}{}
+			}
+		},
 		Log: zerolog.Nop(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := make(chan struct{}, 1024)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = s.Run(ctx, func(ctx context.Context, link *messenger.Link) error {
-			if err := link.Apply(ctx); err != nil {
-				return err
-			}
-			up <- struct{}{}
-			return nil
-		})
+		_ = s.Run(ctx, func(ctx context.Context, link *messenger.Link) error { return link.Apply(ctx) })
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -35,7 +34,7 @@ type Studio struct {
 // NewStudio starts a studio that ends with the test.
 func NewStudio(t testing.TB) *Studio {
 	t.Helper()
-	s := &Studio{Data: filepath.Join(t.TempDir(), "studio"), Addr: freePort(t), t: t}
+	s := &Studio{Data: filepath.Join(t.TempDir(), "studio"), Addr: testenv.FreePort(t), t: t}
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {
@@ -157,17 +156,8 @@ func (s *Studio) Operator(t testing.TB) *Operator {
 	return NewOperator(t, Open(t, s.Login()))
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func deviceFile(t testing.TB, content protocol.DeviceFileContent) []byte {
+// DeviceFile is the text of a device file.
+func DeviceFile(t testing.TB, content protocol.DeviceFileContent) []byte {
 	t.Helper()
 	text, err := json.MarshalIndent(content, "", " ")
 	if err != nil {
