@@ -502,3 +502,51 @@ func gzipped(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+func FuzzArchives(f *testing.F) {
+	seed := func(files map[string]string) {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for name, content := range files {
+			_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))})
+			_, _ = io.WriteString(w, content)
+		}
+		_ = w.Close()
+		f.Add(b.Bytes())
+	}
+	zero := strings.Repeat("0", 64)
+	seed(map[string]string{
+		"manifest.json": `[{"Config":"c.json","Layers":["l.tar"],"RepoTags":["a:b"]}]`,
+		"c.json":        `{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":["sha256:` + zero + `"]}}`, "l.tar": "x",
+	})
+	seed(map[string]string{
+		"index.json":           `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:` + zero + `","size":1}]}`,
+		"blobs/sha256/" + zero: `{"config":{"digest":"sha256:` + zero + `"},"layers":[{"digest":"sha256:` + zero + `","size":3}]}`,
+	})
+	seed(map[string]string{
+		"index.json":           `{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"sha256:` + zero + `"}]}`,
+		"blobs/sha256/" + zero: `{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"sha256:` + zero + `"}]}`,
+	})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "a")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		s := &source{file: file}
+		if s.read() != nil {
+			return
+		}
+		for _, img := range s.images {
+			_, _ = img.Manifest()
+			layers, _ := img.Layers()
+			for _, l := range layers {
+				_, _ = l.Digest()
+			}
+		}
+	})
+}
