@@ -158,16 +158,3 @@ func (s *Store) Release(app uint64, version string) (Release, error) {
 	}
 	return Release{}, &protocol.Error{Code: protocol.CodeNotFound, Text: fmt.Sprintf("the app has no version %q; it has %s", clip(version), strings.Join(known, ", "))}
 }
-
-// ReleaseByKey finds a version of an app by its key.
-func (s *Store) ReleaseByKey(app, key uint64) (Release, bool) {
-	type found struct {
-		r  Release
-		ok bool
-	}
-	f, err := view(s, func(tx *persistence.Tx) (found, error) {
-		r, ok := releases.In(persistence.Name(app)).Get(tx, persistence.Key(key))
-		return found{r, ok}, nil
-	})
-	return f.r, f.ok && err == nil
-}
