@@ -85,7 +85,7 @@ func TestNumbersShowThreeDigits(t *testing.T) {
 
 // aReport has a figure of each form.
 func aReport() *report {
-	r := &report{Agent: "1.2.3", Taken: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Machine: machine{OS: "linux", Arch: "amd64", Kernel: "6.1", CPUs: 2, Go: "go1.26"}}
+	r := &report{Agent: "1.2.3", Taken: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Machine: machine{OS: "linux", Arch: "amd64", Kernel: "6.1", CPUs: 2, Go: "go1.26", Load: 1.5}}
 	r.add(
 		single("size.binary", "stripped static binary", "MB", 19.5),
 		median("start.connected.fresh", "start → CONNECTED", "ms", sample{70, 60, 90}),
@@ -101,7 +101,7 @@ func TestTableShowsGoalsAndWhatIsLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"agent 1.2.3", "linux/amd64, kernel 6.1, 2 CPUs, go1.26, no engine",
+		"agent 1.2.3", "linux/amd64, kernel 6.1, 2 CPUs, go1.26, no engine, load 1.5", "was busy",
 		"19.5 MB", "≤ 20 met", "70 ms", "60 – 90", "≤ 63 missed (a third of the reference's 189 ms)", "≥ 0.900 met",
 		"left out: start.none: nothing was measured",
 	} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 
 const (
 	callers = 64 // at once, each with a session of its own
-	turns   = 10 // of many callers, floor and agent by turns; single callers change with each call
+	turns   = 20 // of many callers, floor and agent by turns; single callers change with each call
 )
 
 // calling measures device_handshake beside the floor, one caller first, then many.
@@ -58,13 +59,12 @@ func (l *lab) calling(t *stage) []figure {
 			l.progress.say("calls, one caller: %d of %d", i, l.calls)
 			check()
 		}
-		// Who is called after itself costs less than who is called after the other.
-		for _, k := range []int{i % 2, 1 - i%2} {
-			kinds[k].single.add(call(sessions[0], kinds[k].uri))
+		for _, k := range inTurn(kinds, i) {
+			k.single.add(call(sessions[0], k.uri))
 		}
 	}
 	for turn := range turns {
-		for _, k := range kinds {
+		for _, k := range inTurn(kinds, turn) {
 			l.progress.say("calls, %d callers of %s: %d of %d", callers, k.about, turn+1, turns)
 			took := load(sessions, l.load/turns, func(s *client.Client) time.Duration { return call(s, k.uri) })
 			k.many = append(k.many, took...)
@@ -86,6 +86,12 @@ func (l *lab) calling(t *stage) []figure {
 	return append(figures,
 		single("calls.latency.ratio", "latency of one caller, p50, to the floor's", "×", handshake.single.median()/floor.single.median()),
 		median("calls.rate.ratio", "calls per second of 64 callers, to the floor's", "×", handshake.rates.over(floor.rates)))
+}
+
+// inTurn lets another one begin each time: who is called after itself costs less
+// than who is called after the other.
+func inTurn[T any](all []T, round int) []T {
+	return slices.Concat(all[round%len(all):], all[:round%len(all)])
 }
 
 // load has every session call again and again for a while, and returns how long

@@ -6,11 +6,11 @@
 //	go run ./test/bench -compare old.json       … beside an earlier run
 //
 // The agent is a process of its own, as shipped: static, stripped, with its
-// default flags but for the folders. Its router and the procedures that it calls
-// live in this process and write down when what reached them; they answer at
-// once, so that the figures are the agent's and not a studio's disk. Everything
-// that has a floor (a bare client's echo, docker run) is measured in turns with
-// it, in the same run.
+// default flags but for the folders. The studio's router lives in this process.
+// The procedures that the agent calls are our own: they write down when what
+// reached them and answer at once, so that the figures are the agent's and not
+// those of a studio's disk. Everything that has a floor (a bare client's echo,
+// docker run) is measured in turns with it, in the same run.
 //
 // A figure never fails a run, whatever its goal says; only something that broke
 // does. What is started here carries a serial number of this run, lives in a

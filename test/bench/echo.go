@@ -7,6 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"reagent/protocol"
+	studio "reagent/studio/router"
 )
 
 const (
@@ -21,8 +24,8 @@ func (l *lab) startEcho(t *stage) {
 	if err := build(t, binary, "reagent/test/bench/echo"); err != nil {
 		t.Fatal(err)
 	}
-	secret := random(24)
-	l.router.keys.set(echoAuthID, secret)
+	who := studio.Principal{Role: protocol.RoleSystem, Secret: random(24)}
+	l.router.guests.add(echoAuthID, who)
 	cmd := exec.Command(binary, l.router.addr, echoAuthID, echoProcedure)
 	cmd.Stderr = os.Stderr
 	leash, err := cmd.StdinPipe()
@@ -42,7 +45,7 @@ func (l *lab) startEcho(t *stage) {
 		defer late.Stop()
 		_ = cmd.Wait()
 	})
-	fmt.Fprintln(leash, secret)
+	fmt.Fprintln(leash, who.Secret)
 	if _, err := bufio.NewReader(said).ReadString('\n'); err != nil {
 		t.Fatalf("the echo did not come up: %v", err)
 	}

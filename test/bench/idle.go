@@ -54,6 +54,6 @@ func (l *lab) idleFigures(t *stage, a agent, name, about string) []figure {
 		single("idle.pss."+name, about+", PSS", "MiB", after.pss),
 		single("idle.anonymous."+name, about+", anonymous", "MiB", after.anonymous),
 		single("idle.rss."+name, about+", RSS", "MiB", after.rss),
-		single("idle.cpu."+name, fmt.Sprintf("%s, CPU over %v", about, l.idle), "ticks", after.ticks-before.ticks),
+		single("idle.cpu."+name, fmt.Sprintf("%s, CPU over %v s", about, l.idle.Seconds()), "ticks", after.ticks-before.ticks),
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"reagent/internal/testenv"
 	"reagent/protocol"
+	studio "reagent/studio/router"
 )
 
 // settings are the flags that say how thorough a run is.
@@ -97,10 +98,10 @@ func (l *lab) version(t *stage) string {
 // registry is where its apps come from.
 func (l *lab) newDevice(t *stage, address, registry string) *testenv.Device {
 	l.devices++
-	secret := random(24)
-	l.router.keys.set(protocol.DeviceAuthID(swarmKey, l.devices), secret)
+	who := studio.Principal{Role: protocol.RoleDevice, Secret: random(24), Serial: fmt.Sprintf("%s-%d", l.serial, l.devices)}
+	l.router.guests.add(protocol.DeviceAuthID(swarmKey, l.devices), who)
 	content, err := json.Marshal(map[string]any{
-		"name": deviceName, "serial_number": fmt.Sprintf("%s-%d", l.serial, l.devices), "secret": secret,
+		"name": deviceName, "serial_number": who.Serial, "secret": who.Secret,
 		"swarm_key": swarmKey, "device_key": l.devices, "swarm_name": swarmName, "swarm_owner_name": ownerName,
 		"device_endpoint_url": "ws://" + address + "/ws",
 		"docker_registry_url": registry + "/", "docker_main_repository": repository,

@@ -134,8 +134,9 @@ func measure(ctx context.Context, chosen []measurement, s settings, p progress) 
 	r := &report{Taken: time.Now().Truncate(time.Second)}
 	var broken []error
 	err := perform(ctx, "set up", func(t *stage) {
+		r.Machine = thisMachine(t) // before the build makes it busy
 		l := openLab(t, s, p)
-		r.Agent, r.Machine = l.version(t), thisMachine(t)
+		r.Agent = l.version(t)
 		for _, m := range chosen {
 			p.say("%s", m.name)
 			err := perform(ctx, m.name, func(t *stage) { r.add(m.run(l, t)...) })

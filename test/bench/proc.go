@@ -88,6 +88,9 @@ type machine struct {
 	CPUs   int    `json:"cpus"`
 	Go     string `json:"go"`
 	Engine string `json:"engine"` // version; "" = none answers
+	// Load is how many processes wanted a CPU in the minute before the run.
+	// Figures of a machine that others use, too, say little.
+	Load float64 `json:"load"`
 }
 
 func thisMachine(t *stage) machine {
@@ -98,9 +101,13 @@ func thisMachine(t *stage) machine {
 		}
 	})
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	loads, _ := os.ReadFile("/proc/loadavg")
+	load, _, _ := strings.Cut(string(loads), " ")
+	minute, _ := strconv.ParseFloat(load, 64) // 0 where there is no such file
 	return machine{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: strings.TrimSpace(string(kernel)),
 		CPUs: runtime.NumCPU(), Go: runtime.Version(), Engine: engine,
+		Load: minute,
 	}
 }
 
@@ -109,5 +116,9 @@ func (m machine) String() string {
 	if m.Engine != "" {
 		engine = "Docker Engine " + m.Engine
 	}
-	return fmt.Sprintf("%s/%s, kernel %s, %d CPUs, %s, %s", m.OS, m.Arch, m.Kernel, m.CPUs, m.Go, engine)
+	text := fmt.Sprintf("%s/%s, kernel %s, %d CPUs, %s, %s, load %.1f", m.OS, m.Arch, m.Kernel, m.CPUs, m.Go, engine, m.Load)
+	if m.Load > float64(m.CPUs)/2 {
+		text += "\nThe machine was busy with something else before the run: these figures say little."
+	}
+	return text
 }

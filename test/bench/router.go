@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -12,32 +11,30 @@ import (
 	"time"
 
 	"github.com/gammazero/nexus/v3/client"
-	nexus "github.com/gammazero/nexus/v3/router"
-	"github.com/gammazero/nexus/v3/router/auth"
 	"github.com/gammazero/nexus/v3/wamp"
 	"github.com/gammazero/nexus/v3/wamp/crsign"
+	"github.com/rs/zerolog"
 
 	"reagent/protocol"
+	studio "reagent/studio/router"
 )
 
-const (
-	queue    = 4096 // messages that wait for one session; the library drops what is more
-	patience = 10 * time.Second
-)
+// patience is how long one thing that is no measurement may take.
+const patience = 10 * time.Second
 
-// A router is a WAMP router on a port of the loopback that can be killed and
-// come back on the same port. Only one goroutine may kill and serve.
+// A router is the studio's router on a port of the loopback, with our own
+// backend behind it. It can be killed and come back on the same port. Only one
+// goroutine may kill and serve.
 type router struct {
-	addr string
-	keys *keys
-
+	addr    string
+	guests  *directory
 	backend *backend
 	running *served // nil while killed
 }
 
 // served is what lives from one serve to the next kill.
 type served struct {
-	router nexus.Router
+	router *studio.Router
 	server *http.Server
 	local  *client.Client // the backend's session
 	done   chan struct{}
@@ -48,43 +45,46 @@ type served struct {
 
 // serveRouter starts a router on a free port.
 func serveRouter(b *backend) (*router, error) {
-	r := &router{addr: "127.0.0.1:0", keys: &keys{secrets: map[string]string{protocol.AuthIDSystem: random(24)}}, backend: b}
+	r := &router{addr: "127.0.0.1:0", guests: newDirectory(), backend: b}
+	r.guests.add(protocol.AuthIDSystem, studio.Principal{Role: protocol.RoleSystem, Secret: random(24)})
 	return r, r.serve()
 }
 
 // serve brings the router up, with the backend attached before the first guest.
 func (r *router) serve() error {
-	n, err := nexus.NewRouter(&nexus.Config{RealmConfigs: []*nexus.RealmConfig{{
-		URI: protocol.RealmDevices, AllowDisclose: true,
-		Authenticators: []auth.Authenticator{auth.NewCRAuthenticator(r.keys, patience)},
-		Authorizer:     discloser{},
-	}}}, quiet)
-	if err != nil {
+	s := &served{done: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	var err error
+	if s.router, err = studio.New(studio.Config{Log: zerolog.Nop()}, r.guests); err != nil {
 		return fmt.Errorf("make a router: %w", err)
 	}
-	s := &served{router: n, done: make(chan struct{}), conns: map[net.Conn]struct{}{}}
-	s.local, err = client.ConnectLocal(n, client.Config{Realm: protocol.RealmDevices, Logger: quiet})
-	if err == nil {
-		err = r.backend.attach(s.local)
-	}
 	var listener net.Listener
-	if err == nil {
+	if err = s.attach(r.backend); err == nil {
 		listener, err = net.Listen("tcp", r.addr)
 	}
 	if err != nil {
-		n.Close()
+		s.router.Close()
 		return fmt.Errorf("start the router: %w", err)
 	}
 	r.addr = listener.Addr().String()
-	guests := nexus.NewWebsocketServer(n)
-	guests.OutQueueSize = queue
-	s.server = &http.Server{Handler: guests, ReadHeaderTimeout: patience}
+	s.server = &http.Server{Handler: s.router, ReadHeaderTimeout: patience}
 	go func() {
 		defer close(s.done)
 		_ = s.server.Serve(tracked{listener, s}) // ends with kill
 	}()
 	r.running = s
 	return nil
+}
+
+func (s *served) attach(b *backend) error {
+	peer, err := s.router.Local(protocol.RealmDevices, protocol.AuthIDSystem, protocol.RoleSystem)
+	if err != nil {
+		return err
+	}
+	s.local, err = client.NewClient(peer, client.Config{Realm: protocol.RealmDevices, ResponseTimeout: patience, Logger: quiet})
+	if err != nil {
+		return err
+	}
+	return b.attach(s.local)
 }
 
 // kill ends the router as the death of its process does: no goodbye, all
@@ -111,13 +111,13 @@ func (r *router) kill() {
 
 // join opens a session over the network, as a stranger's client would.
 func (r *router) join(ctx context.Context, authid string) (*client.Client, error) {
-	secret := r.keys.secret(authid)
+	who, _ := r.guests.Principal(protocol.RealmDevices, authid)
 	c, err := client.ConnectNet(ctx, "ws://"+r.addr+"/ws", client.Config{
 		Realm: protocol.RealmDevices, ResponseTimeout: patience, Logger: quiet,
 		HelloDetails: wamp.Dict{"authid": authid},
 		AuthHandlers: map[string]client.AuthFunc{
 			"wampcra": func(c *wamp.Challenge) (string, wamp.Dict) {
-				return crsign.RespondChallenge(secret, c, nil), wamp.Dict{}
+				return crsign.RespondChallenge(who.Secret, c, nil), wamp.Dict{}
 			},
 		},
 	})
@@ -147,48 +147,26 @@ func (t tracked) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// A discloser tells every callee who calls, as routers of the platform do.
-type discloser struct{}
-
-func (discloser) Authorize(_ *wamp.Session, m wamp.Message) (bool, error) {
-	if r, ok := m.(*wamp.Register); ok {
-		r.Options = wamp.SetOption(r.Options, wamp.OptDiscloseCaller, true)
-	}
-	return true, nil
+// A directory is who may join the router.
+type directory struct {
+	mu  sync.Mutex
+	who map[string]studio.Principal
 }
 
-// keys are the secrets of those who may join. Everybody but the system is a
-// device.
-type keys struct {
-	mu      sync.Mutex
-	secrets map[string]string
+func newDirectory() *directory { return &directory{who: map[string]studio.Principal{}} }
+
+func (d *directory) add(authid string, p studio.Principal) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.who[authid] = p
 }
 
-func (k *keys) set(authid, secret string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.secrets[authid] = secret
+func (d *directory) Principal(realm, authid string) (studio.Principal, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, ok := d.who[authid]
+	return p, ok && realm == protocol.RealmDevices
 }
 
-func (k *keys) secret(authid string) string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.secrets[authid]
-}
-
-func (k *keys) AuthKey(authid, _ string) ([]byte, error) {
-	if secret := k.secret(authid); secret != "" {
-		return []byte(secret), nil
-	}
-	return nil, errors.New("no such principal")
-}
-
-func (k *keys) AuthRole(authid string) (string, error) {
-	if authid == protocol.AuthIDSystem {
-		return protocol.RoleSystem, nil
-	}
-	return protocol.RoleDevice, nil
-}
-
-func (k *keys) PasswordInfo(string) (salt string, keylen, iterations int) { return "", 0, 0 }
-func (k *keys) Provider() string                                          { return "bench" }
+func (d *directory) Refused(string, string, string)                 {}
+func (d *directory) May(uint64, string, ...protocol.Privilege) bool { return true }
