@@ -152,14 +152,14 @@ func TestADangerousSettingIsSaidAtEachStart(t *testing.T) {
 		cfg.Log = zerolog.New(log)
 	})
 	for range 2 {
-		warned := false
-		for len(log.ch) > 0 {
-			line := <-log.ch
-			warned = warned || strings.Contains(line, "NOT ENCRYPTED")
-		}
-		if !warned {
-			t.Error("no warning")
-		}
+		testenv.WaitFor(t, "it is warned of", func() bool {
+			for len(log.ch) > 0 {
+				if strings.Contains(<-log.ch, "NOT ENCRYPTED") {
+					return true
+				}
+			}
+			return false
+		})
 		s.Restart()
 	}
 	if s.URL() != "http://studio.test" {

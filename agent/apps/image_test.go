@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -59,6 +60,17 @@ func (r *rig) local(version string) string {
 		r.t.Fatal(err)
 	}
 	return r.image(version)
+}
+
+// freePort is a port that nobody listens on right now.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
 }
 
 func answers(url string) bool {

@@ -322,10 +322,11 @@ func TestContainersOfTheReferenceAgentAreAdopted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.stop()
+	port := freePort(t)
 	adopted, _, err := r.engine.Run(t.Context(), container.Spec{
 		Name: r.cn(), Image: r.local("1"), TTY: true, Labels: map[string]string{"real": "True"},
 		Env:   []string{"DEVICE_SERIAL_NUMBER=" + r.facts.Serial, "ENV=PROD", fmt.Sprintf("APP_KEY=%d", r.id.Key), "APP_NAME=Web"},
-		Ports: []container.Port{{Container: 8080, Host: 43217, Protocol: "tcp"}},
+		Ports: []container.Port{{Container: 8080, Host: port, Protocol: "tcp"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -333,7 +334,7 @@ func TestContainersOfTheReferenceAgentAreAdopted(t *testing.T) {
 	r.start()
 	r.eventually("the record is there", func() bool { a, ok, _ := r.store.Actual(r.id); return ok && a.State == protocol.Running })
 	a, _, _ := r.store.Actual(r.id)
-	if a.AppName != "Web" || a.Version != "1" || a.HostPorts["tcp/8080"] != 43217 || !a.Adopted {
+	if a.AppName != "Web" || a.Version != "1" || a.HostPorts["tcp/8080"] != port || !a.Adopted {
 		t.Errorf("record = %+v", a)
 	}
 	// The studio's wish, with an environment and ports, recreates nothing.
