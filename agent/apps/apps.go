@@ -134,6 +134,10 @@ type Apps struct {
 	ports    *hostPorts
 	reporter *reporter
 
+	// wishes is held from the look at what is stored of an app to the wish that is
+	// stored because of it: a list or an adoption must not undo a newer request.
+	wishes sync.Mutex
+
 	mu      sync.Mutex
 	workers map[protocol.AppID]*worker
 	ctx     context.Context // of Run; nil before it: workers start when it does
@@ -264,6 +268,8 @@ func (a *Apps) Request(_ context.Context, r protocol.AppRequest) error {
 	if r.CancelTransition {
 		r.RequestUpdate = false // or what was cancelled would begin anew
 	}
+	a.wishes.Lock()
+	defer a.wishes.Unlock()
 	if err := a.room(r.ID()); err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func (a *Apps) lookAtAll(ctx context.Context) error {
 			}
 			var name string
 			if id, name, labelled = adoptable(c, serial); labelled {
-				if err := a.adopt(id, name, c, true); err != nil {
+				if err := a.adopt(ctx, id, name, c, true); err != nil {
 					return err
 				}
 			}
@@ -238,15 +238,23 @@ func (a *Apps) adoptSummary(ctx context.Context, id protocol.AppID, s container.
 	if protocol.CheckAppName(name) != nil || c.Name != protocol.ContainerName(id.Stage, id.Key, name) {
 		return nil
 	}
-	return a.adopt(id, name, c, false)
+	return a.adopt(ctx, id, name, c, false)
 }
 
 // adopt writes the record of a container that is ours, wanted RUNNING whether it
 // runs or not: an exited one is a victim of a power cut. It is not recreated.
-func (a *Apps) adopt(id protocol.AppID, name string, c container.Container, foreign bool) error {
+func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, c container.Container, foreign bool) error {
+	a.wishes.Lock()
+	defer a.wishes.Unlock()
 	known, err := a.known(id)
 	if err != nil || known || id.Stage != protocol.Prod {
 		return err // a developer's copy is not driven yet and stays as it is
+	}
+	switch now, err := a.cfg.Engine.Inspect(ctx, c.ID); {
+	case errors.Is(err, container.ErrNotFound) || err == nil && now.Name != c.Name:
+		return nil // the app was removed between the look and here
+	case err != nil:
+		return fmt.Errorf("look at %s: %w", c.Name, err)
 	}
 	version := versionOf(c.Image)
 	wish, _, err := a.cfg.Store.Want(protocol.AppRequest{
@@ -298,6 +306,13 @@ func (a *Apps) unpark(ctx context.Context, c container.Container, found map[prot
 	if err != nil || known && record.Swap != nil {
 		return err
 	}
+	// Its update may have ended between the look and here, with its return.
+	switch now, err := a.cfg.Engine.Inspect(ctx, c.ID); {
+	case errors.Is(err, container.ErrNotFound) || err == nil && now.Name != c.Name:
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at %s: %w", c.Name, err)
+	}
 	if _, replaced := found[id]; replaced || known {
 		a.cfg.Log.Info().Str("container", c.Name).Stringer("app", id).Msg("leftover of an update removed")
 		return a.cfg.Engine.Remove(ctx, c.ID)
@@ -307,7 +322,7 @@ func (a *Apps) unpark(ctx context.Context, c container.Container, found map[prot
 	}
 	c.Name = protocol.ContainerName(id.Stage, id.Key, name)
 	_, foreign := owner(c.Labels, serial)
-	return a.adopt(id, name, c, !foreign)
+	return a.adopt(ctx, id, name, c, !foreign)
 }
 
 func nameByVariables(c container.Container) string {

@@ -76,7 +76,7 @@ func (w *worker) correct(ctx context.Context, j *job, first bool) error {
 	}
 	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("%s (%s) exited with status code: %d", j.have.AppName, j.have.Stage, c.ExitCode))
 	if !first && j.req().Target.Settled() == protocol.Running {
-		w.pause(j, c.Finished.Sub(c.Started))
+		w.pause(j, &w.crash, c.Finished.Sub(c.Started))
 	}
 	return nil
 }
@@ -121,20 +121,27 @@ func (w *worker) plan(j *job, now time.Time) decision {
 		return w.planSwap(j, now)
 	}
 	wait := w.crash.wait(now)
+	var later time.Duration // the update is tried again; what is installed is driven meanwhile
 	if w.updateDue(j) && !target.Gone() {
-		if wait > 0 {
+		later = w.updates.wait(now)
+		switch {
+		case j.victim && j.installed() && target == protocol.Running:
+		case later == 0 && wait > 0:
 			return decision{wait: wait}
+		case later == 0:
+			return decision{step: update, do: w.update}
+		case !j.installed():
+			return decision{wait: later}
 		}
-		return decision{step: update, do: w.update}
 	}
 	s := transitions[edge{j.have.State, target}]
 	if s == none && target == protocol.Running && w.outdated(j) {
 		s = run
 	}
 	if s == none || s == refused {
-		return decision{}
+		return decision{wait: later}
 	}
-	if j.have.State == protocol.Failed && wait > 0 {
+	if (j.have.State == protocol.Failed || s == run) && wait > 0 {
 		return decision{wait: wait}
 	}
 	return decision{step: s, do: w.steps()[s]}
@@ -196,6 +203,9 @@ func (w *worker) madeFrom(j *job) string {
 // is called run here yields as a start does; what is called settle does not.
 func (w *worker) planSwap(j *job, now time.Time) decision {
 	swap := j.have.Swap
+	if wait := w.crash.wait(now); wait > 0 && j.have.State == protocol.Failed {
+		return decision{wait: wait} // a step of it failed: not again at once
+	}
 	switch {
 	case swap.Phase == device.SwapRollback:
 		return decision{step: settle, do: w.resume}
@@ -205,7 +215,7 @@ func (w *worker) planSwap(j *job, now time.Time) decision {
 		return decision{step: run, do: w.resume}
 	case j.req().Target.Settled() != protocol.Running:
 		return decision{step: settle, do: w.commit} // stopped on purpose: nothing is left to watch
-	case w.updateDue(j) && w.crash.wait(now) == 0:
+	case w.updateDue(j) && w.updates.wait(now) == 0:
 		return decision{step: update, do: w.update}
 	case w.outdated(j) && j.seen.Status == container.StatusRunning:
 		return decision{step: run, do: w.restartSwap}

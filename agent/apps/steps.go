@@ -131,6 +131,7 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	var made bool
 	for attempt := 1; ; attempt++ {
 		var vars []variable
+		j.have.HostPorts = ports // also of an attempt that fails: the next one has the same
 		if vars, err = w.variables(j, ports); err != nil {
 			return err
 		}
@@ -153,7 +154,6 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	}
 	j.seen = &c
 	j.have.Version, j.have.ReleaseKey = version, release
-	j.have.HostPorts = ports
 	if made {
 		j.have.ConfigHash, j.have.Adopted, j.have.AdoptedWish = w.a.define(r, version).hash(), false, 0
 	}

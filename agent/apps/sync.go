@@ -79,11 +79,13 @@ func (a *Apps) take(row map[string]any, id protocol.AppID, asked time.Time) erro
 	if why := neverFor(r); why != "" {
 		return fmt.Errorf("%s", why)
 	}
+	a.wishes.Lock()
+	defer a.wishes.Unlock()
 	old, known, err := a.cfg.Store.Wanted(id)
 	if err != nil {
 		return err
 	}
-	if known && old.Direct == old.Seq && old.Time.After(asked) {
+	if known && old.Direct == old.Seq && since(asked, old.Time) {
 		return nil // an adoption's wish is younger, too, but nobody's
 	}
 	if r.InstanceKey == 0 { // not delivered this way
@@ -111,6 +113,10 @@ func (a *Apps) take(row map[string]any, id protocol.AppID, asked time.Time) erro
 	return nil
 }
 
+// since tells whether a wish is younger than a question. One from the future is
+// not: it was stored while the clock was wrong.
+func since(asked, wished time.Time) bool { return wished.After(asked) && !wished.After(time.Now()) }
+
 // driven lists the apps that the list decides about: those of a kind that this
 // version drives, wished for before the list was asked for.
 func (a *Apps) driven(asked time.Time) ([]device.Wanted, error) {
@@ -120,7 +126,7 @@ func (a *Apps) driven(asked time.Time) ([]device.Wanted, error) {
 	}
 	var out []device.Wanted
 	for _, w := range all {
-		if drivable(w.Request) && !w.Time.After(asked) {
+		if drivable(w.Request) && !since(asked, w.Time) {
 			out = append(out, w)
 		}
 	}

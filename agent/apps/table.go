@@ -89,7 +89,7 @@ var yields = map[step]func(doing, newer protocol.AppRequest) bool{
 func goes(r protocol.AppRequest) bool { return r.Target.Settled().Gone() }
 
 func sameImage(a, b protocol.AppRequest) bool {
-	return a.AppName == b.AppName && versionToRun(a) == versionToRun(b) && (!b.RequestUpdate || a.NewestVersion == b.NewestVersion)
+	return versionToRun(a) == versionToRun(b) && (!b.RequestUpdate || a.NewestVersion == b.NewestVersion)
 }
 
 // versionToRun is the version that a wish means for an app of which nothing is

@@ -82,8 +82,9 @@ func (w *worker) keepOld(_ context.Context, j *job, cause error) error {
 	if engineGone(cause) || errors.Is(cause, context.Canceled) {
 		return cause
 	}
-	if err := w.fail(j, fmt.Errorf("update to %s: %w", j.req().NewestVersion, cause)); err != nil || back == protocol.Removed {
-		return err
+	err := w.fail(j, &w.updates, fmt.Errorf("update to %s: %w", j.req().NewestVersion, cause))
+	if err != nil || back == protocol.Removed || back == protocol.Present && j.seen != nil {
+		return err // an old version that had ended is started by the next pass
 	}
 	return w.set(j, back, reporting{})
 }
@@ -215,6 +216,7 @@ func (w *worker) commit(ctx context.Context, j *job) error {
 		return err
 	}
 	w.crash.reset()
+	w.updates.reset()
 	w.removeOldImages(ctx, j)
 	return nil
 }

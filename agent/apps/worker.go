@@ -36,9 +36,10 @@ type worker struct {
 
 	// Only the worker's goroutine uses what follows.
 	crash    crashLoop
-	wishSeq  uint64 // of the newest wish that was looked at
-	answered uint64 // Seq of the newest wish that a report answered
-	epoch    uint64 // of the engine, at the last look
+	updates  crashLoop // of downloads of another version; what is installed runs on
+	wishSeq  uint64    // of the newest wish that was looked at
+	answered uint64    // Seq of the newest wish that a report answered
+	epoch    uint64    // of the engine, at the last look
 }
 
 // An operation is a step under way.
@@ -146,7 +147,10 @@ func (w *worker) guarded(ctx context.Context) (again bool, after time.Duration, 
 	defer func() {
 		if p := recover(); p != nil {
 			w.a.cfg.Log.Error().Interface("panic", p).Bytes("stack", debug.Stack()).Stringer("app", w.id).Msg("panic in an app's step")
-			again, after, err = false, 0, w.panicked(fmt.Sprint(p))
+			again, after, err = false, jitter(w.a.cfg.Waits.EngineRetry), w.panicked(fmt.Sprint(p))
+			if wait := w.crash.wait(time.Now()); wait > 0 {
+				after = wait
+			}
 		}
 	}()
 	return w.pass(ctx)
@@ -157,7 +161,7 @@ func (w *worker) panicked(what string) error {
 	if err != nil || j == nil {
 		return err
 	}
-	return w.fail(j, fmt.Errorf("internal error: %s", what))
+	return w.fail(j, &w.crash, fmt.Errorf("internal error: %s", what))
 }
 
 // A job is what a worker has before it: the wish, the record, the container.
@@ -165,6 +169,9 @@ type job struct {
 	wish device.Wanted
 	have device.Actual
 	seen *container.Container // nil = there is none of ours
+	// victim tells that the container ended while nobody watched: it is started
+	// again before anything else, which may need a network, is tried.
+	victim bool
 }
 
 func (j *job) req() protocol.AppRequest { return j.wish.Request }
@@ -218,6 +225,9 @@ func (w *worker) load() (*job, error) {
 	if have.State.Gone() || have.AppName == "" {
 		have.AppName = wish.Request.AppName
 	}
+	// What is installed keeps its name until it is gone: a wish with another one
+	// must not lead to another app's folder or leave a container behind.
+	wish.Request.AppName = have.AppName
 	have.RequestorAccountKey = wish.Request.RequestorAccountKey
 	return &job{wish: wish, have: have}, nil
 }
@@ -230,10 +240,11 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	}
 	if j.wish.Seq != w.wishSeq {
 		w.wishSeq = j.wish.Seq
-		w.crash.reset() // the newest wish wins, also over a pause
+		w.crash.reset()
+		w.updates.reset() // the newest wish wins, also over a pause
 	}
 	if w.linked.Swap(false) {
-		w.crash.next = time.Time{}
+		w.crash.next, w.updates.next = time.Time{}, time.Time{}
 	}
 	epoch, reachable := w.a.engineEpoch()
 	if !reachable {
@@ -250,6 +261,7 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 		return w.engineTrouble(err)
 	}
 	w.epoch = epoch
+	j.victim = first && j.seen != nil && j.seen.Status == container.StatusExited
 	if w.stale.Swap(false) && j.have.State == protocol.Running {
 		w.refresh(j)
 	}
@@ -286,7 +298,7 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	case engineGone(err):
 		return w.engineTrouble(fmt.Errorf("%s: %w", p.step, err))
 	}
-	return true, 0, w.fail(j, err)
+	return true, 0, w.fail(j, &w.crash, err)
 }
 
 // answer ends a wish for which there is nothing to do: the studio is told where
@@ -324,7 +336,7 @@ func engineGone(err error) bool {
 }
 
 // fail makes the app FAILED and begins the pause before the next attempt.
-func (w *worker) fail(j *job, cause error) error {
+func (w *worker) fail(j *job, loop *crashLoop, cause error) error {
 	if err := w.set(j, protocol.Failed, reporting{err: cause.Error()}); err != nil {
 		return errors.Join(cause, err)
 	}
@@ -334,13 +346,13 @@ func (w *worker) fail(j *job, cause error) error {
 		what = "The app failed to start, reason: "
 	}
 	w.a.cfg.AppLog.Agent(j.cn(), what+cause.Error())
-	w.pause(j, 0)
+	w.pause(j, loop, 0)
 	return nil
 }
 
-// pause begins the crash loop's wait and says so in the app's log.
-func (w *worker) pause(j *job, ranFor time.Duration) {
-	nth, wait := w.crash.failed(w.a.cfg.Waits.Crash, time.Now(), ranFor)
+// pause begins a crash loop's wait and says so in the app's log.
+func (w *worker) pause(j *job, loop *crashLoop, ranFor time.Duration) {
+	nth, wait := loop.failed(w.a.cfg.Waits.Crash, time.Now(), ranFor)
 	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Entered a crashloop (%s attempt), retrying in %s", ordinal(nth), wait.Round(100*time.Millisecond)))
 }
 
