@@ -2,6 +2,7 @@ package apps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"reagent/internal/backoff"
+	"reagent/messenger"
 	"reagent/persistence/device"
 	"reagent/protocol"
 )
@@ -21,10 +23,18 @@ type reporter struct {
 	log    zerolog.Logger
 	waits  Waits
 	wake   chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	refused map[uint64]int // by report: how often a studio that is there said no
 }
 
-// parallelReports bounds the calls under way at once.
-const parallelReports = 8
+const (
+	// parallelReports bounds the calls under way at once.
+	parallelReports = 8
+	// maxRefusals is how often one report is offered to a studio that answers it
+	// with an error of its own; then it makes way for the app's later ones.
+	maxRefusals = 20
+)
 
 func (r *reporter) poke() {
 	select {
@@ -101,10 +111,34 @@ func (r *reporter) deliver(ctx context.Context) error {
 }
 
 func (r *reporter) sendState(ctx context.Context, s device.Report) error {
-	if err := r.call(ctx, protocol.Wire(s.State)); err != nil {
+	err := r.call(ctx, protocol.Wire(s.State))
+	switch {
+	case err == nil:
+	case r.hopeless(s.ID, err):
+		r.log.Error().Err(err).Uint64("app", s.State.AppKey).Str("state", string(s.State.State)).Int("refusals", maxRefusals).Msg("the studio does not take a report; giving it up")
+	default:
 		return err
 	}
+	r.mu.Lock()
+	delete(r.refused, s.ID)
+	r.mu.Unlock()
 	return r.store.Confirm(s.ID)
+}
+
+// hopeless counts the refusals of a report. A backend that is not there, or a
+// link that broke, is none.
+func (r *reporter) hopeless(id uint64, err error) bool {
+	var answer *messenger.CallError
+	if !errors.As(err, &answer) || answer.URI == protocol.ErrorNoSuchProcedure || answer.URI == protocol.ErrorNotAuthorized {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refused == nil {
+		r.refused = map[uint64]int{}
+	}
+	r.refused[id]++
+	return r.refused[id] >= maxRefusals
 }
 
 func (r *reporter) sendPorts(ctx context.Context, p device.PortsEntry) error {
