@@ -3,6 +3,7 @@ package fault
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // these tests mostly wait, for engines and for each other
 	code := m.Run()
 	testenv.RemovePrograms()
 	if code == 0 {

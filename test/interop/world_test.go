@@ -2,6 +2,7 @@ package interop
 
 import (
 	_ "embed"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -17,6 +18,8 @@ import (
 var registrys = goleak.IgnoreTopFunction("github.com/docker/go-events.(*Broadcaster).run")
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // these tests mostly wait, for engines and for each other
 	code := m.Run()
 	testenv.RemovePrograms()
 	if code == 0 {

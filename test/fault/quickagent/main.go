@@ -56,7 +56,7 @@ func quick() agent.Timing {
 	t.EngineWait = time.Second
 	t.MinRestart = 50 * time.Millisecond
 	t.Status = 20 * time.Millisecond
-	t.Apps.Probation = time.Second
+	t.Apps.Probation = 500 * time.Millisecond
 	t.Apps.EmptyList = 2 * time.Second
 	t.Apps.Look = 2 * time.Second
 	t.Apps.EngineRetry = 200 * time.Millisecond
