@@ -36,10 +36,11 @@ type worker struct {
 
 	// Only the worker's goroutine uses what follows.
 	crash    crashLoop
-	updates  crashLoop // of downloads of another version; what is installed runs on
-	wishSeq  uint64    // of the newest wish that was looked at
-	answered uint64    // Seq of the newest wish that a report answered
-	epoch    uint64    // of the engine, at the last look
+	updates  crashLoop       // of downloads of another version; what is installed runs on
+	wishSeq  uint64          // of the newest wish that was looked at
+	answered uint64          // Seq of the newest wish that a report answered
+	epoch    uint64          // of the engine, at the last look
+	trouble  backoff.Backoff // of looks that fail for neither app nor engine, such as on a full disk
 }
 
 // An operation is a step under way.
@@ -51,6 +52,7 @@ type operation struct {
 
 func newWorker(a *Apps, id protocol.AppID) *worker {
 	w := &worker{a: a, id: id, wake: make(chan struct{}, 1)}
+	w.trouble = backoff.Backoff{Min: a.cfg.Waits.EngineRetry, Max: 15 * a.cfg.Waits.EngineRetry}
 	w.poke()
 	return w
 }
@@ -131,11 +133,13 @@ func (w *worker) look(ctx context.Context) (after time.Duration, done bool) {
 		again, after, err := w.guarded(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			w.a.cfg.Log.Error().Err(err).Stringer("app", w.id).Msg("app not looked after")
-			return jitter(w.a.cfg.Waits.EngineRetry), false
+			wait := w.trouble.Next()
+			w.a.cfg.Log.Error().Err(err).Stringer("app", w.id).Dur("retry_in", wait).Msg("app not looked after")
+			return wait + 1, false
 		case again:
 			continue
 		}
+		w.trouble.Reset()
 		return after, after == 0 && w.a.retire(w)
 	}
 	return 0, false
