@@ -38,12 +38,13 @@ type world struct {
 	operator *rig.Operator
 	device   *testenv.Device
 	file     protocol.DeviceFileContent
-	login    rig.Login // of the operator
-	system   rig.Login // of the backend; only where another session may be it, too
+	studio   *rig.Studio // nil where the router is not the studio's
+	login    rig.Login   // of the operator
+	system   rig.Login   // of the backend; only where another session may be it, too
 }
 
 // worlds are the routers that everything has to work with.
-var worlds = map[string]func(*testing.T) *world{"studio": studioWorld, "Crossbar.io": crossbarWorld}
+var worlds = map[string]func(*testing.T) *world{"studio": studioWorld}
 
 // everywhere runs a test in each world.
 func everywhere(t *testing.T, test func(*testing.T, *world)) {
@@ -58,28 +59,10 @@ func everywhere(t *testing.T, test func(*testing.T, *world)) {
 func studioWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{engine: testenv.Docker(t)}
-	studio := rig.NewStudio(t)
-	w.login = studio.Login()
-	w.operator = studio.Operator(t)
+	w.studio = rig.NewStudio(t)
+	w.login = w.studio.Login()
+	w.operator = w.studio.Operator(t)
 	w.device, w.file = w.operator.AddDevice(w.engine.Prefix)
-	return w.own(t)
-}
-
-func crossbarWorld(t *testing.T) *world {
-	t.Helper()
-	w := &world{engine: testenv.Docker(t)}
-	b := rig.NewBackend(t)
-	w.file = b.AddDevice(w.engine.Prefix)
-	router := testenv.Crossbar(t, map[string]testenv.Login{
-		protocol.AuthIDSystem: {Secret: rig.SystemSecret, Role: protocol.RoleSystem},
-		rig.Administrator:     {Secret: "b3BlcmF0b3I=", Role: protocol.RoleUser},
-		authID(w.file):        {Secret: w.file.Secret, Role: protocol.RoleDevice, Salted: true},
-	})
-	b.Join(router.Addr)
-	w.login = rig.Login{URL: b.URL(), AuthID: rig.Administrator, Secret: "b3BlcmF0b3I="}
-	w.system = rig.Login{URL: b.URL(), AuthID: protocol.AuthIDSystem, Secret: rig.SystemSecret}
-	w.operator = rig.NewOperator(t, rig.Open(t, w.login))
-	w.device = testenv.NewDevice(t, rig.DeviceFile(t, w.file))
 	return w.own(t)
 }
 

@@ -38,7 +38,8 @@ func NewStudio(t testing.TB) *Studio {
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {
-			t.Logf("log of the studio:\n%s", s.Log())
+			text := s.Log()
+			t.Logf("end of the log of the studio:\n%s", text[max(0, len(text)-8000):])
 		}
 	})
 	s.Start()
@@ -127,8 +128,7 @@ func (s *Studio) Write(b []byte) (int, error) {
 func (s *Studio) Log() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := s.log.String()
-	return text[max(0, len(text)-8000):]
+	return s.log.String()
 }
 
 // Profile is the login of the account that the first start made.
@@ -164,4 +164,18 @@ func DeviceFile(t testing.TB, content protocol.DeviceFileContent) []byte {
 		t.Fatal(fmt.Errorf("device file: %w", err))
 	}
 	return text
+}
+
+// Run runs one of the studio's commands as the administrator, as people do on
+// its machine, and returns what it prints.
+func (s *Studio) Run(args ...string) (stdout string) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), testenv.Program(s.t, "./cmd/reagent-studio", false), args...)
+	cmd.Env = append(os.Environ(), "REAGENT_STUDIO_PROFILE="+filepath.Join(s.Data, "cli.json"))
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		s.t.Errorf("reagent-studio %v: %v\n%s%s", args, err, out.String(), errs.String())
+	}
+	return out.String()
 }
