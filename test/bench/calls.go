@@ -18,7 +18,7 @@ const (
 
 // calling measures device_handshake beside the floor, one caller first, then many.
 func (l *lab) calling(t *stage) []figure {
-	l.startEcho(t)
+	echo := l.startEcho(t)
 	d := l.newDevice(t, l.router.addr, "127.0.0.1")
 	a := l.connect(t, d)
 	defer a.stop()
@@ -44,10 +44,15 @@ func (l *lab) calling(t *stage) []figure {
 	}
 	kinds := []*struct {
 		name, about, uri    string
+		pid                 int
+		idle                float64 // ticks that the process had spent before
 		single, many, rates sample
 	}{
-		{name: "floor", about: "bare client's echo", uri: echoProcedure},
-		{name: "handshake", about: "device_handshake", uri: protocol.Procedure(d.Serial, protocol.DeviceHandshake)},
+		{name: "floor", about: "bare client's echo", uri: echoProcedure, pid: echo},
+		{name: "handshake", about: "device_handshake", uri: protocol.Procedure(d.Serial, protocol.DeviceHandshake), pid: a.PID()},
+	}
+	for _, k := range kinds {
+		k.idle = look(t, k.pid).ticks
 	}
 	check := func() {
 		if t.Failed() {
@@ -74,13 +79,14 @@ func (l *lab) calling(t *stage) []figure {
 	}
 	var figures []figure
 	for _, k := range kinds {
-		rate := median("calls.rate."+k.name, k.about+", 64 callers", "calls/s", k.rates)
-		p50 := median("calls.p50."+k.name, k.about+", one caller, p50", "ms", k.single)
-		figures = append(figures, p50,
+		calls := float64(len(k.single) + len(k.many))
+		figures = append(figures,
+			median("calls.p50."+k.name, k.about+", one caller, p50", "ms", k.single),
 			ofMany("calls.p99."+k.name, k.about+", one caller, p99", "ms", k.single.quantile(0.99), k.single),
-			rate,
+			median("calls.rate."+k.name, k.about+", 64 callers", "calls/s", k.rates),
 			ofMany("calls.p50.many."+k.name, k.about+", 64 callers, p50", "ms", k.many.median(), k.many),
-			ofMany("calls.p99.many."+k.name, k.about+", 64 callers, p99", "ms", k.many.quantile(0.99), k.many))
+			ofMany("calls.p99.many."+k.name, k.about+", 64 callers, p99", "ms", k.many.quantile(0.99), k.many),
+			single("calls.cpu."+k.name, k.about+", CPU of its process per call", "µs", (look(t, k.pid).ticks-k.idle)*microsecondsPerTick/calls))
 	}
 	floor, handshake := kinds[0], kinds[1]
 	return append(figures,

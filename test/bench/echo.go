@@ -18,8 +18,8 @@ const (
 )
 
 // startEcho builds the floor of calls like the agent and runs it until the stage
-// ends.
-func (l *lab) startEcho(t *stage) {
+// ends. It returns the number of the process.
+func (l *lab) startEcho(t *stage) (pid int) {
 	binary := filepath.Join(t.TempDir(), "echo")
 	if err := build(t, binary, "reagent/test/bench/echo"); err != nil {
 		t.Fatal(err)
@@ -49,4 +49,5 @@ func (l *lab) startEcho(t *stage) {
 	if _, err := bufio.NewReader(said).ReadString('\n'); err != nil {
 		t.Fatalf("the echo did not come up: %v", err)
 	}
+	return cmd.Process.Pid
 }

@@ -39,17 +39,10 @@ func (l *lab) idleWithApps(t *stage) []figure {
 
 // idleFigures leaves the agent alone for a while and then looks at it.
 func (l *lab) idleFigures(t *stage, a agent, name, about string) []figure {
-	look := func() footprint {
-		f, err := readFootprint(a.PID())
-		if err != nil {
-			t.Fatalf("look at the agent: %v", err)
-		}
-		return f
-	}
 	l.progress.say("idle, %s: %v", about, l.idle)
-	before := look()
+	before := look(t, a.PID())
 	l.rest(t, l.idle)
-	after := look()
+	after := look(t, a.PID())
 	return []figure{
 		single("idle.pss."+name, about+", PSS", "MiB", after.pss),
 		single("idle.anonymous."+name, about+", anonymous", "MiB", after.anonymous),

@@ -43,6 +43,8 @@ func exit(err error) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted; what was started is gone")
 	}
 	fmt.Fprintln(os.Stderr, "bench:", err)
 	return 1

@@ -17,6 +17,18 @@ type footprint struct {
 	ticks               float64 // of the CPU since its start
 }
 
+// microsecondsPerTick is the same on every Linux that Go runs on (USER_HZ).
+const microsecondsPerTick = 1e6 / 100
+
+// look is readFootprint of a process that has to be there.
+func look(t *stage, pid int) footprint {
+	f, err := readFootprint(pid)
+	if err != nil {
+		t.Fatalf("look at process %d: %v", pid, err)
+	}
+	return f
+}
+
 // readFootprint looks at a process. PSS counts a page that n processes share as
 // an nth of it; of an agent alone on its binary it equals what is resident.
 func readFootprint(pid int) (footprint, error) {
