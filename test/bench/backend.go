@@ -104,15 +104,18 @@ func (b *backend) procedureMade(e *wamp.Event) {
 	}
 }
 
-// wish remembers what is wanted of an app; nil: no more.
+// wish remembers what is wanted of an app.
 func (b *backend) wish(app uint64, row map[string]any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if row == nil {
-		delete(b.wishes, app)
-		return
-	}
 	b.wishes[app] = row
+}
+
+// forget ends all wishes: the next device has none.
+func (b *backend) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.wishes)
 }
 
 func (b *backend) wishList() wamp.List {

@@ -30,6 +30,7 @@ type yard struct {
 func (l *lab) openYard(t *stage) *yard {
 	y := &yard{engine: testenv.Docker(t), registry: testenv.NewRegistry(t), backend: l.router.backend}
 	y.engine.Owns(l.serial)
+	t.Cleanup(y.backend.forget)
 	var err error
 	if y.system, err = l.router.join(t.ctx, protocol.AuthIDSystem); err != nil {
 		t.Fatal(err)
