@@ -169,7 +169,7 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 // Stop asks a container to end and kills it after grace (whole seconds, rounded
 // up). One that does not run stays as it is.
 func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error {
-	seconds := int((max(grace, 0) + time.Second - 1) / time.Second)
+	seconds := wholeSeconds(grace)
 	limit := e.cfg.Timeout + time.Duration(seconds)*time.Second
 	return e.onContainer(ctx, "stop container", id, limit, func(ctx context.Context, p *peer, id string) error {
 		return p.ContainerStop(ctx, id, container.StopOptions{Timeout: &seconds})
