@@ -23,6 +23,8 @@ var contractNeeds = map[string]protocol.Privilege{
 	"wamp_connection_established": anybody,
 	"device_handshake":            onlySystem,
 	"request_app_state":           onlySystem,
+	"check_host_port":             onlySystem,
+	"write_data":                  protocol.Develop,
 	"list_containers":             protocol.Read,
 	"get_images":                  protocol.Read,
 	"get_app_log_history":         protocol.Read,

@@ -39,6 +39,8 @@ type deps struct {
 	serial     string
 	about      about
 	apps       appRequester
+	uploads    uploader
+	ports      portChecker
 	containers containerLister
 	images     imageStore
 	inUse      imageUser
@@ -56,6 +58,8 @@ func procedures(d deps) []procedure {
 		{name: protocol.ConnectionEstablished, needs: anybody, handle: connectionEstablished},
 		{name: protocol.DeviceHandshake, needs: onlySystem, denial: denied, handle: deviceHandshake(d.serial)},
 		{name: protocol.RequestAppState, needs: onlySystem, denial: denied, handle: requestAppState(d.apps), itself: true},
+		{name: protocol.WriteData, needs: protocol.Develop, denial: denied + " write data to device", handle: writeData(d.uploads)},
+		{name: protocol.CheckHostPort, needs: onlySystem, denial: denied, handle: typed(checkHostPort(d.ports))},
 		{name: protocol.ListContainers, needs: protocol.Read, denial: denied + " to list containers", handle: typed(listContainers(d.containers))},
 		{name: protocol.GetImages, needs: protocol.Read, denial: denied + " to read docker images", handle: getImages(d.images)},
 		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(pruner{d.images, d.inUse, d.ourImages})},

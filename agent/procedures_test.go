@@ -62,6 +62,7 @@ func session(t *testing.T, url, authid, serialization string, declare func(*mess
 type fixed struct {
 	mu     sync.Mutex
 	wishes []protocol.AppRequest
+	chunks []protocol.WriteDataArgs
 	err    error
 }
 
@@ -73,6 +74,20 @@ func (f *fixed) Request(_ context.Context, r protocol.AppRequest) error {
 	defer f.mu.Unlock()
 	f.wishes = append(f.wishes, r)
 	return f.err
+}
+
+func (f *fixed) Upload(_ context.Context, c protocol.WriteDataArgs) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.chunks = append(f.chunks, c)
+	return f.err
+}
+
+func (f *fixed) CheckHostPort(_ context.Context, q protocol.CheckHostPortArgs) (protocol.PortReason, error) {
+	if q.HostPort == 22 {
+		return protocol.PortDenylisted, f.fails()
+	}
+	return protocol.PortAvailable, f.fails()
 }
 
 func (f *fixed) Summaries(context.Context) ([]map[string]any, error) {
@@ -119,7 +134,7 @@ func (f *fixed) deps() deps {
 	return deps{
 		serial: serial,
 		about:  about{version: "1.2.3", arch: "arm", variant: "v7", serial: serial, os: func() string { return "linux debian 13.3 6.1.0-28-amd64" }},
-		apps:   f, containers: f, images: f, inUse: f, ourImages: func() string { return ours },
+		apps:   f, uploads: f, ports: f, containers: f, images: f, inUse: f, ourImages: func() string { return ours },
 		past: f, machine: f, addresses: f,
 	}
 }
@@ -187,6 +202,10 @@ func TestAnswersHaveTheContractsShapes(t *testing.T) {
 					map[string]any{"IP": "::1", "Mask": mask(255, 255)},
 				}},
 				{"get_ipv4_addresses", nil, []any{[]any{}}},
+				{"write_data", []any{"BEGIN", "web.tgz", "dev_6_web", 3, "t-1"}, nil},
+				{"check_host_port", []any{map[string]any{"app_key": 6, "port": 80, "host_port": 0}}, []any{map[string]any{"available": true, "reason": ""}}},
+				{"check_host_port", []any{map[string]any{"app_key": 6, "port": 80, "host_port": 40000}}, []any{map[string]any{"available": true, "reason": ""}}},
+				{"check_host_port", []any{map[string]any{"app_key": 6, "port": 80, "host_port": 22, "stage": "DEV"}}, []any{map[string]any{"available": false, "reason": "denylisted"}}},
 			} {
 				r, err := system.Call(t.Context(), protocol.Procedure(serial, c.name), c.args, map[string]any{"ignored": 1})
 				if err != nil {
@@ -299,6 +318,17 @@ func TestBadInputIsAnErrorAndNothingElse(t *testing.T) {
 				{user, "get_app_log_history", []any{[]any{[]any{}}}, nil, "first param should be a dict"},
 				{user, "get_app_log_history", []any{map[string]any{}}, nil, "invalid value for containerName"},
 				{user, "get_app_log_history", []any{map[string]any{"containerName": "../json?all=1"}}, nil, "invalid container name"},
+				{user, "write_data", []any{"BEGIN", "web.tgz", "dev_6_web", 3, "t-1"}, nil, "insufficient privileges write data to device"},
+				{system, "write_data", nil, nil, "failed to parse chunk argument"},
+				{system, "write_data", []any{"BEGIN", "../web.tgz", "dev_6_web", 3, "t-1"}, nil, "failed to parse name argument"},
+				{system, "write_data", []any{"BEGIN", "a/web.tgz", "dev_6_web", 3, "t-1"}, nil, "failed to parse name argument"},
+				{system, "write_data", []any{"BEGIN", ".web.tgz", "dev_6_web", 3, "t-1"}, nil, "failed to parse name argument"},
+				{system, "write_data", []any{"BEGIN", "web.tgz", "prod_6_web", 3, "t-1"}, nil, "failed to parse containerName argument"},
+				{system, "write_data", []any{"BEGIN", "web.tgz", "dev_6_web", -3, "t-1"}, nil, "failed to parse total argument"},
+				{system, "write_data", []any{"BEGIN", "web.tgz", "dev_6_web", 3}, nil, "failed to parse id argument"},
+				{user, "check_host_port", []any{map[string]any{"app_key": 6, "port": 80, "host_port": 0}}, nil, "insufficient privileges"},
+				{system, "check_host_port", []any{map[string]any{"app_key": 0, "port": 80}}, nil, "failed to parse app_key"},
+				{system, "check_host_port", []any{map[string]any{"app_key": 6, "port": 80, "host_port": 70000}}, nil, "failed to parse host_port"},
 				{system, "list_containers", []any{map[string]any{"requestor_account_key": "abc"}}, nil, "insufficient privileges to list containers"},
 				{system, "get_images", []any{}, map[string]any{"requestor_account_key": 4}, "insufficient privileges to read docker images"},
 			} {

@@ -68,7 +68,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		about: about{
 			version: release.Version, arch: baseArch(), variant: release.Variant(), serial: serial, os: host.OS,
 		},
-		apps: all, containers: engine, images: engine, inUse: all, past: appLogs, machine: host, addresses: host,
+		apps: all, uploads: all, ports: all, containers: engine, images: engine, inUse: all, past: appLogs, machine: host, addresses: host,
 		ourImages: func() string {
 			id := file.Identity()
 			return strings.ToLower(id.RegistryURL + id.MainRepository)

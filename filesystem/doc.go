@@ -1,5 +1,6 @@
 // Package filesystem writes files so that a power cut cannot tear them, takes
-// locks that end with their process, and keeps names that strangers chose below
+// locks that end with their process, unpacks archives of strangers within
+// limits, and keeps names that strangers chose below
 // a folder that we chose.
 //
 // Promises:

@@ -15,6 +15,12 @@ func AgentMessage(text string) map[string]any {
 	return map[string]any{"type": "build", "chunk": text}
 }
 
+// TransferProgress is the argument of an event on a log topic that tells how far
+// an upload came. The spelling of its status is the contract's.
+func TransferProgress(file string, percent float64) map[string]any {
+	return map[string]any{"id": file, "status": "Transfer Progress:", "progress": strconv.FormatFloat(percent, 'f', 3, 64) + "%"}
+}
+
 // TopicMatches reports whether a subscription to uri gets the events of topic.
 // match is the policy that routers name: "exact", "prefix" or "wildcard"; where
 // it is empty, a uri that cannot be a topic (an empty part) counts as a pattern

@@ -29,6 +29,8 @@ const (
 	ConnectionEstablished = "wamp_connection_established"
 	DeviceHandshake       = "device_handshake"
 	RequestAppState       = "request_app_state"
+	WriteData             = "write_data"
+	CheckHostPort         = "check_host_port" // a later revision's (wire Appendix A)
 	ListContainers        = "list_containers"
 	GetImages             = "get_images"
 	PruneImages           = "prune_images"

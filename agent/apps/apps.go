@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -68,14 +69,15 @@ type Studio interface {
 type AppLog interface {
 	Agent(cn, text string)
 	Record(cn string, progress []byte)
-	Clear(cn string)        // tell viewers to clear
-	ClearHistory(cn string) // forget what was kept
+	Transfer(cn, file string, percent float64) // how far an upload came
+	Clear(cn string)                           // tell viewers to clear
+	ClearHistory(cn string)                    // forget what was kept
 	Attach(cn, containerID string)
 	Detach(cn string)
 }
 
 // Config says what the apps of one device are made with. All fields but
-// Changed are needed.
+// MaxUpload and Changed are needed.
 type Config struct {
 	AppsDir    string
 	Arch       string          // with variant, such as armv7
@@ -90,6 +92,7 @@ type Config struct {
 	AppLog     AppLog
 	Log        zerolog.Logger
 	Waits      Waits
+	MaxUpload  int64  // bytes of an archive that is uploaded; 0 = 2 GiB
 	Changed    func() // told after each change that Statuses shows; may be nil
 }
 
@@ -105,6 +108,7 @@ type Waits struct {
 	ReportRetry time.Duration // first pause after a report that failed; doubles to 30 s
 	ReportLimit time.Duration // of one report
 	TokenLimit  time.Duration // of asking for a registry token
+	Upload      time.Duration // an upload of which nothing is heard for so long is given up
 	Crash       CrashPolicy
 }
 
@@ -121,6 +125,7 @@ func ProductWaits() Waits {
 		ReportRetry: time.Second,
 		ReportLimit: 10 * time.Second,
 		TokenLimit:  10 * time.Second,
+		Upload:      5 * time.Minute,
 		Crash:       CrashPolicy{Step: 5 * time.Second, Max: time.Hour, Spread: 0.2, StableAfter: 10 * time.Minute},
 	}
 }
@@ -133,6 +138,7 @@ type Apps struct {
 	cfg      Config
 	ports    *hostPorts
 	reporter *reporter
+	uploads  *uploads
 
 	// wishes is held from the look at what is stored of an app to the wish that is
 	// stored because of it: a list or an adoption must not undo a newer request.
@@ -156,6 +162,7 @@ func New(cfg Config) (*Apps, error) {
 		ready:   make(chan struct{}),
 	}
 	a.reporter = &reporter{store: cfg.Store, studio: cfg.Studio, log: cfg.Log, waits: cfg.Waits, wake: make(chan struct{}, 1)}
+	a.uploads = newUploads(cfg, filepath.Join(cfg.AppsDir, "build"), a.uploadFailed)
 	actual, err := cfg.Store.AllActual()
 	if err != nil {
 		return nil, fmt.Errorf("read the apps' states: %w", err)
@@ -187,6 +194,7 @@ func (a *Apps) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { a.reporter.run(ctx) })
 	parts.Go(func() { a.watch(ctx) })
+	parts.Go(func() { a.uploads.run(ctx) })
 	parts.Wait()
 	a.mu.Lock()
 	a.closed = true // no worker starts from here on

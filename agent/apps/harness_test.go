@@ -86,8 +86,9 @@ func (s *studioDouble) states(key uint64) []string {
 
 // logDouble keeps what the apps say.
 type logDouble struct {
-	mu    sync.Mutex
-	lines []string
+	mu        sync.Mutex
+	lines     []string
+	transfers []string
 }
 
 func (l *logDouble) Agent(cn, text string) {
@@ -96,6 +97,11 @@ func (l *logDouble) Agent(cn, text string) {
 	l.lines = append(l.lines, cn+": "+text)
 }
 func (*logDouble) Record(string, []byte) {}
+func (l *logDouble) Transfer(cn, file string, percent float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.transfers = append(l.transfers, fmt.Sprintf("%s %s %.3f%%", cn, file, percent))
+}
 func (*logDouble) Clear(string)          {}
 func (*logDouble) ClearHistory(string)   {}
 func (*logDouble) Attach(string, string) {}

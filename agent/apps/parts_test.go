@@ -64,7 +64,7 @@ var webID = protocol.AppID{Key: 6, Stage: protocol.Prod}
 func TestHostPortsAreKeptAndNeverShared(t *testing.T) {
 	h := newHostPorts(func(_ string, port uint16) bool { return port != 40001 })
 	rules := []protocol.PortRule{{Port: 80}, {Port: 53, Protocol: "udp"}, {Port: 9000, LocalIP: "10.0.0.7"}}
-	first, err := h.assign(webID, rules, nil, nil)
+	first, err := h.assign(webID, needs(protocol.Prod, rules, nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,11 +72,11 @@ func TestHostPortsAreKeptAndNeverShared(t *testing.T) {
 		t.Errorf("assigned %v; udp and tcp are two pools, a port of another host is not published", first)
 	}
 	other := protocol.AppID{Key: 7, Stage: protocol.Prod}
-	second, err := h.assign(other, []protocol.PortRule{{Port: 80, HostPort: 40000}}, nil, []container.Port{{Container: 80, Host: 40000, Protocol: "tcp"}})
+	second, err := h.assign(other, needs(protocol.Prod, []protocol.PortRule{{Port: 80, HostPort: 40000}}, []container.Port{{Container: 80, Host: 40000, Protocol: "tcp"}}), nil)
 	if err != nil || second["tcp/80"] != 40002 {
 		t.Errorf("assigned %v (%v), want 40002: 40000 is another app's and 40001 in use", second, err)
 	}
-	again, err := h.assign(webID, rules, first, nil)
+	again, err := h.assign(webID, needs(protocol.Prod, rules, nil), first)
 	if err != nil || again["tcp/80"] != 40000 {
 		t.Errorf("assigned %v (%v) the second time", again, err)
 	}
@@ -85,7 +85,7 @@ func TestHostPortsAreKeptAndNeverShared(t *testing.T) {
 		t.Errorf("replaced %v (%v)", moved, err)
 	}
 	h.release(other)
-	third, err := h.assign(protocol.AppID{Key: 8, Stage: protocol.Prod}, []protocol.PortRule{{Port: 80, HostPort: 40002}}, nil, nil)
+	third, err := h.assign(protocol.AppID{Key: 8, Stage: protocol.Prod}, needs(protocol.Prod, []protocol.PortRule{{Port: 80, HostPort: 40002}}, nil), nil)
 	if err != nil || third["tcp/80"] != 40002 {
 		t.Errorf("assigned %v (%v), want the released 40002", third, err)
 	}
@@ -94,11 +94,11 @@ func TestHostPortsAreKeptAndNeverShared(t *testing.T) {
 func TestRestoredPortsAreTaken(t *testing.T) {
 	h := newHostPorts(func(string, uint16) bool { return true })
 	h.restore(webID, map[string]uint16{"tcp/80": 40000, "rubbish": 5})
-	got, err := h.assign(protocol.AppID{Key: 7, Stage: protocol.Prod}, []protocol.PortRule{{Port: 80}}, nil, nil)
+	got, err := h.assign(protocol.AppID{Key: 7, Stage: protocol.Prod}, needs(protocol.Prod, []protocol.PortRule{{Port: 80}}, nil), nil)
 	if err != nil || got["tcp/80"] != 40001 {
 		t.Errorf("assigned %v (%v), want 40001", got, err)
 	}
-	mine, err := h.assign(webID, []protocol.PortRule{{Port: 80}}, map[string]uint16{"tcp/80": 40000}, nil)
+	mine, err := h.assign(webID, needs(protocol.Prod, []protocol.PortRule{{Port: 80}}, nil), map[string]uint16{"tcp/80": 40000})
 	if err != nil || mine["tcp/80"] != 40000 {
 		t.Errorf("assigned %v (%v), want its own 40000", mine, err)
 	}

@@ -1,10 +1,13 @@
 package apps
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"reagent/container"
@@ -17,9 +20,23 @@ const (
 	lastHostPort  = 49999
 )
 
+// denied are host ports that no app gets, whoever asks for one: without what
+// listens there the device could not be reached or could not find anybody.
+var denied = map[string]bool{
+	"tcp/22": true,                 // ssh
+	"tcp/53": true, "udp/53": true, // names
+	"udp/67": true, "udp/68": true, // DHCP
+	"udp/123":  true,                   // time, without which no certificate is valid
+	"tcp/2375": true, "tcp/2376": true, // the engine's own
+}
+
 // hostPorts knows which host port belongs to which app. It is filled from the
-// records at start, so a port survives stop, start and a restart of the agent;
-// only an uninstall frees it. Safe for concurrent use.
+// records at start, so a port survives stop, start and a restart of the agent,
+// with a studio and without; it is free again when the app is gone. Safe for
+// concurrent use.
+//
+// A slot names a port that an app publishes: "tcp/8080", for a service of a
+// compose app "web/tcp/8080".
 type hostPorts struct {
 	mu    sync.Mutex
 	owner map[string]portOwner // by "tcp/40000"
@@ -27,8 +44,14 @@ type hostPorts struct {
 }
 
 type portOwner struct {
-	app      protocol.AppID
-	declared uint16
+	app  protocol.AppID
+	slot string
+}
+
+// A portNeed is a slot that wants a host port.
+type portNeed struct {
+	slot   string
+	prefer []uint16 // in this order; a 0 says nothing
 }
 
 func newHostPorts(free func(string, uint16) bool) *hostPorts {
@@ -37,68 +60,117 @@ func newHostPorts(free func(string, uint16) bool) *hostPorts {
 
 func portKey(wire string, port uint16) string { return fmt.Sprintf("%s/%d", wire, port) }
 
+// slotOf is the slot of a service's port; service is empty for an app that is
+// one container.
+func slotOf(service, wire string, port uint16) string {
+	if service == "" {
+		return portKey(wire, port)
+	}
+	return service + "/" + portKey(wire, port)
+}
+
+// parseSlot takes a slot apart.
+func parseSlot(slot string) (service, wire string, port uint16, ok bool) {
+	rest, number, _ := cutLast(slot)
+	if service, wire, ok = cutLast(rest); !ok {
+		service, wire = "", rest
+	}
+	n, err := strconv.ParseUint(number, 10, 16)
+	return service, wire, uint16(n), err == nil && n > 0 && (wire == "tcp" || wire == "udp")
+}
+
+func cutLast(s string) (before, after string, found bool) {
+	i := strings.LastIndexByte(s, '/')
+	if i < 0 {
+		return "", s, false
+	}
+	return s[:i], s[i+1:], true
+}
+
 // restore enters what a record says. A port that two records claim stays with
 // the first.
 func (h *hostPorts) restore(id protocol.AppID, ports map[string]uint16) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, declared := range slices.Sorted(maps.Keys(ports)) {
-		var wire string
-		var port uint16
-		if _, err := fmt.Sscanf(declared, "%3s/%d", &wire, &port); err != nil {
+	for _, slot := range slices.Sorted(maps.Keys(ports)) {
+		_, wire, _, ok := parseSlot(slot)
+		if !ok {
 			continue
 		}
-		key := portKey(wire, ports[declared])
+		key := portKey(wire, ports[slot])
 		if _, taken := h.owner[key]; !taken {
-			h.owner[key] = portOwner{id, port}
+			h.owner[key] = portOwner{id, slot}
 		}
 	}
 }
 
-// assign chooses a host port for every rule that is published, in the contract's
-// order: the one that the app has, the one that its container has, the one that
-// the rule asks for, the first free one of the pool. have and bound are by
-// "tcp/8080". The answer is have with the new ones added.
-func (h *hostPorts) assign(id protocol.AppID, rules []protocol.PortRule, have map[string]uint16, bound []container.Port) (map[string]uint16, error) {
+// needs are the slots of an app with one container, each with the host ports
+// that it would like in the contract's order: the one that its container has,
+// the one that the rule asks for, and in stage DEV the declared port itself.
+func needs(stage protocol.Stage, rules []protocol.PortRule, bound []container.Port) []portNeed {
+	var out []portNeed
+	for _, r := range rules {
+		if r.LocalIP != "" {
+			continue
+		}
+		n := portNeed{slot: slotOf("", r.Wire(), r.Port)}
+		for _, b := range bound {
+			if b.Container == r.Port && b.Protocol == r.Wire() {
+				n.prefer = append(n.prefer, b.Host)
+			}
+		}
+		n.prefer = append(n.prefer, r.HostPort)
+		if stage == protocol.Dev {
+			n.prefer = append(n.prefer, r.Port)
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// assign chooses a host port for every slot: the one that it has, one that it
+// would like, the first free one of the pool. The answer is have with the new
+// ones added.
+func (h *hostPorts) assign(id protocol.AppID, needs []portNeed, have map[string]uint16) (map[string]uint16, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := maps.Clone(have)
 	if out == nil {
 		out = map[string]uint16{}
 	}
-	for _, r := range rules {
-		if r.LocalIP != "" {
-			continue
+	for _, n := range needs {
+		_, wire, _, ok := parseSlot(n.slot)
+		if !ok {
+			return nil, fmt.Errorf("%q names no port", n.slot)
 		}
-		declared := portKey(r.Wire(), r.Port)
-		candidates := []uint16{out[declared]}
-		for _, b := range bound {
-			if b.Container == r.Port && b.Protocol == r.Wire() {
-				candidates = append(candidates, b.Host)
-			}
-		}
-		candidates = append(candidates, r.HostPort)
-		port := h.choose(id, r, candidates)
+		me := portOwner{id, n.slot}
+		port := h.choose(me, wire, append([]uint16{out[n.slot]}, n.prefer...))
 		if port == 0 {
-			return nil, fmt.Errorf("no free host port between %d and %d for port %s", firstHostPort, lastHostPort, declared)
+			return nil, noPort(n.slot)
 		}
-		h.owner[portKey(r.Wire(), port)] = portOwner{id, r.Port}
-		out[declared] = port
+		if old := out[n.slot]; old != port && h.owner[portKey(wire, old)] == me {
+			delete(h.owner, portKey(wire, old))
+		}
+		h.owner[portKey(wire, port)] = me
+		out[n.slot] = port
 	}
 	return out, nil
 }
 
-func (h *hostPorts) choose(id protocol.AppID, r protocol.PortRule, candidates []uint16) uint16 {
-	me := portOwner{id, r.Port}
+func noPort(slot string) error {
+	return fmt.Errorf("no free host port between %d and %d for port %s", firstHostPort, lastHostPort, slot)
+}
+
+func (h *hostPorts) choose(me portOwner, wire string, candidates []uint16) uint16 {
 	for _, port := range candidates {
-		if port == 0 {
+		if port == 0 || denied[portKey(wire, port)] {
 			continue
 		}
-		if who, taken := h.owner[portKey(r.Wire(), port)]; !taken || who == me {
+		if who, taken := h.owner[portKey(wire, port)]; !taken || who == me {
 			return port
 		}
 	}
-	return h.next(r.Wire())
+	return h.next(wire)
 }
 
 func (h *hostPorts) next(wire string) uint16 {
@@ -116,20 +188,22 @@ func (h *hostPorts) replace(id protocol.AppID, have map[string]uint16, conflicts
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := maps.Clone(have)
-	for _, declared := range slices.Sorted(maps.Keys(have)) {
-		port := have[declared]
-		if len(conflicts) > 0 && !slices.Contains(conflicts, port) {
+	for _, slot := range slices.Sorted(maps.Keys(have)) {
+		port := have[slot]
+		_, wire, _, ok := parseSlot(slot)
+		if !ok || len(conflicts) > 0 && !slices.Contains(conflicts, port) {
 			continue
 		}
-		wire := declared[:3]
 		fresh := h.next(wire)
 		if fresh == 0 {
-			return nil, fmt.Errorf("no free host port between %d and %d for port %s", firstHostPort, lastHostPort, declared)
+			return nil, noPort(slot)
 		}
-		who := h.owner[portKey(wire, port)]
-		delete(h.owner, portKey(wire, port))
-		h.owner[portKey(wire, fresh)] = portOwner{id, who.declared}
-		out[declared] = fresh
+		me := portOwner{id, slot}
+		if h.owner[portKey(wire, port)] == me {
+			delete(h.owner, portKey(wire, port))
+		}
+		h.owner[portKey(wire, fresh)] = me
+		out[slot] = fresh
 	}
 	return out, nil
 }
@@ -139,6 +213,42 @@ func (h *hostPorts) release(id protocol.AppID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	maps.DeleteFunc(h.owner, func(_ string, o portOwner) bool { return o.app == id })
+}
+
+// check says why an app may not have a host port for what it declares, if so.
+func (h *hostPorts) check(id protocol.AppID, wire string, declared, port uint16) protocol.PortReason {
+	h.mu.Lock()
+	who, taken := h.owner[portKey(wire, port)]
+	h.mu.Unlock()
+	_, _, of, _ := parseSlot(who.slot)
+	switch {
+	case denied[portKey(wire, port)]:
+		return protocol.PortDenylisted
+	case taken && (who.app != id || of != declared):
+		return protocol.PortTakenByApp
+	case !taken && !h.free(wire, port):
+		return protocol.PortTakenByProcess
+	}
+	return protocol.PortAvailable
+}
+
+// CheckHostPort says why an app may not have a host port, "" if it may.
+func (a *Apps) CheckHostPort(_ context.Context, q protocol.CheckHostPortArgs) (protocol.PortReason, error) {
+	wire := protocol.PortRule{Protocol: q.Protocol}.Wire()
+	have, _, err := a.cfg.Store.Actual(q.App)
+	if err != nil {
+		return "", err
+	}
+	services := 0
+	for slot := range have.HostPorts {
+		if service, w, port, ok := parseSlot(slot); ok && service != "" && w == wire && port == q.Port {
+			services++
+		}
+	}
+	if services > 1 { // one rule, and several that it may mean
+		return protocol.PortAmbiguous, nil
+	}
+	return a.ports.check(q.App, wire, q.Port, q.HostPort), nil
 }
 
 // bindable reports whether nobody listens on a port of this host. Ports that the

@@ -118,7 +118,7 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	if j.seen != nil {
 		bound = j.seen.Ports
 	}
-	ports, err := w.a.ports.assign(w.id, r.Ports, j.have.HostPorts, bound)
+	ports, err := w.a.ports.assign(w.id, needs(w.id.Stage, r.Ports, bound), j.have.HostPorts)
 	if err != nil {
 		return err
 	}
@@ -352,7 +352,6 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 		if err := w.removeData(j); err != nil {
 			return err
 		}
-		w.a.ports.release(w.id)
 		final = protocol.Uninstalled
 	}
 	j.have = device.Actual{
@@ -369,6 +368,9 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 	}
 	if err != nil {
 		return fmt.Errorf("store state %s: %w", final, err)
+	}
+	if dropped || final == protocol.Uninstalled { // nobody remembers them
+		w.a.ports.release(w.id)
 	}
 	w.a.cfg.Log.Info().Stringer("app", w.id).Str("name", j.have.AppName).Str("state", string(final)).Msg("app state")
 	w.a.reporter.poke()
@@ -447,7 +449,10 @@ func (w *worker) forgotten(ctx context.Context, j *job) (bool, time.Duration, er
 	if err := w.removeContainers(ctx, j); err != nil {
 		return w.engineTrouble(err)
 	}
-	_, err := w.a.cfg.Store.Drop(w.id, j.wish.Seq)
+	dropped, err := w.a.cfg.Store.Drop(w.id, j.wish.Seq)
+	if dropped {
+		w.a.ports.release(w.id)
+	}
 	w.a.changed()
 	return false, 0, err
 }

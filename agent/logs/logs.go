@@ -121,6 +121,15 @@ func (l *Logs) Agent(cn, text string) {
 	l.say(t, text)
 }
 
+// Transfer tells how far the upload of a file came; nobody asks for that later,
+// so it is not kept.
+func (l *Logs) Transfer(cn, file string, percent float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topic(cn)
+	l.queue(t, event{args: []any{protocol.TransferProgress(file, percent)}})
+}
+
 // Clear tells viewers to clear what they show. What is kept stays.
 func (l *Logs) Clear(cn string) {
 	l.mu.Lock()
