@@ -187,9 +187,9 @@ func (c *Compose) version(ctx context.Context, p candidate) (string, error) {
 	case err != nil:
 		return "", err
 	case word == nil:
-		return "", errors.New("it does not tell its version")
+		return "unknown", nil // built from source
 	}
-	if major, err := strconv.Atoi(word[1]); err != nil || major < 2 {
+	if major, err := strconv.Atoi(word[1]); err == nil && major < 2 {
 		return "", fmt.Errorf("version %s is too old", word[0])
 	}
 	return strings.TrimPrefix(word[0], "v"), nil

@@ -28,8 +28,8 @@ const (
 // programs, and to the engine. A definition can put any of it into a container.
 func environment(dockerHost string, getenv func(string) string) []string {
 	env := []string{
-		"COMPOSE_ANSI=never", "COMPOSE_PROGRESS=plain", "COMPOSE_MENU=false", "BUILDKIT_PROGRESS=plain",
-		"DOCKER_CLI_HINTS=false",
+		"COMPOSE_ANSI=never", "COMPOSE_PROGRESS=plain", "COMPOSE_MENU=false", "COMPOSE_COMPATIBILITY=false",
+		"BUILDKIT_PROGRESS=plain", "DOCKER_CLI_HINTS=false",
 	}
 	keep := []string{"PATH", client.EnvOverrideCertPath}
 	if runtime.GOOS == "windows" {

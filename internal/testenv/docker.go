@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 )
 
@@ -66,8 +68,8 @@ func connect(t testing.TB, host string) *Engine {
 }
 
 // Owns has removed at the end of the test what has mark in its name or in the
-// value of a label: all such containers, all such references to images, and the
-// images with such labels. It must be something that nobody else uses, such as a
+// value of a label: all such containers, all such references to images, the
+// images with such labels, and such networks and volumes. It must be something that nobody else uses, such as a
 // serial number.
 func (e *Engine) Owns(mark string) {
 	e.t.Helper()
@@ -116,6 +118,35 @@ func (e *Engine) sweep(ctx context.Context, mark string) error {
 			if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
 				return err
 			}
+		}
+	}
+	return e.sweepProjects(ctx, mark)
+}
+
+// sweepProjects removes what compose makes beside containers.
+func (e *Engine) sweepProjects(ctx context.Context, mark string) error {
+	networks, err := e.API.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, n := range networks {
+		if !strings.Contains(n.Name, mark) {
+			continue
+		}
+		if err := e.API.NetworkRemove(ctx, n.ID); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	volumes, err := e.API.VolumeList(ctx, volume.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes.Volumes {
+		if !strings.Contains(v.Name, mark) {
+			continue
+		}
+		if err := e.API.VolumeRemove(ctx, v.Name, true); err != nil && !errdefs.IsNotFound(err) {
+			return err
 		}
 	}
 	return nil
