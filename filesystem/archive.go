@@ -99,7 +99,7 @@ func extract(root *os.Root, h *tar.Header, name string, content io.Reader) error
 		return badArchive("%q is neither a file nor a folder", h.Name)
 	}
 	if folder := filepath.Dir(name); folder != "." {
-		if err := root.MkdirAll(folder, 0o755); errors.Is(err, syscall.ENOTDIR) {
+		if err := root.MkdirAll(folder, 0o755); errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
 			return badArchive("%q is a file and a folder", filepath.Dir(h.Name))
 		} else if err != nil {
 			return err
