@@ -192,20 +192,26 @@ type AppArgs struct {
 	App string `json:"app"`
 }
 
-// AppRow is an app with its releases, oldest first.
+// AppRow is an app with its releases, oldest first. Ports and
+// EnvironmentTemplate are the app's own: its DEV copies have them, and new
+// releases inherit them.
 type AppRow struct {
-	AppKey   uint64       `json:"app_key"`
-	Name     string       `json:"name"`
-	Owner    string       `json:"owner"` // the account's name
-	Created  time.Time    `json:"created,omitzero"`
-	Releases []ReleaseRow `json:"releases"`
+	AppKey              uint64         `json:"app_key"`
+	Name                string         `json:"name"`
+	Owner               string         `json:"owner"` // the account's name
+	Created             time.Time      `json:"created,omitzero"`
+	Ports               []PortRule     `json:"ports"`
+	EnvironmentTemplate map[string]any `json:"environment_template"` // NAME -> {"defaultValue": …}
+	Releases            []ReleaseRow   `json:"releases"`
 }
 
 // ReleaseRow is one version of an app.
 type ReleaseRow struct {
 	ReleaseKey          uint64         `json:"release_key"`
 	Version             string         `json:"version"`
-	Architectures       []string       `json:"architectures"` // as in the image's name, such as "armv7"
+	Kind                Kind           `json:"kind"`
+	Services            []string       `json:"services,omitempty"` // of a compose app, sorted
+	Architectures       []string       `json:"architectures"`      // as in the image's name, such as "armv7"
 	Ports               []PortRule     `json:"ports"`
 	EnvironmentTemplate map[string]any `json:"environment_template"` // NAME -> {"defaultValue": …}
 	Created             time.Time      `json:"created,omitzero"`
@@ -218,7 +224,8 @@ type AppList struct {
 
 // RegistryLogin is with what and where the images of an app are pushed: the
 // image of an architecture is RegistryImage(Registry, Repository, Prod, arch,
-// AppKey, AppName), its tag the version.
+// AppKey, AppName), that of a compose app's service RegistryServiceImage; the tag
+// is the version.
 type RegistryLogin struct {
 	AppKey     uint64 `json:"app_key"`
 	AppName    string `json:"app_name"`
@@ -230,12 +237,19 @@ type RegistryLogin struct {
 }
 
 // CreateRelease enters a version whose images were pushed. The same version
-// again adds its architectures; ports and defaults replace those that were
-// there unless they are null.
+// again adds its architectures; ports, defaults and definition replace those that
+// were there unless they are null. In a new version null stands for the app's own
+// ports and defaults.
+//
+// Compose is the definition of a compose app. A service without "image" gets the
+// one that was pushed for it (RegistryServiceImage), for the device's
+// architecture; an image that is named is pulled from where it says, and must
+// suit every architecture.
 type CreateRelease struct {
 	App                 string         `json:"app"` // name or key
 	Version             string         `json:"version"`
 	Architectures       []string       `json:"architectures"`
+	Compose             map[string]any `json:"compose,omitempty"` // null: one container
 	Ports               []PortRule     `json:"ports"`
 	EnvironmentTemplate map[string]any `json:"environment_template"` // NAME -> {"defaultValue": …}
 }
@@ -295,6 +309,7 @@ type AppOnDeviceRow struct {
 	AppKey        uint64       `json:"app_key"`
 	AppName       string       `json:"app_name"`
 	Stage         Stage        `json:"stage"`
+	Kind          Kind         `json:"kind"`
 	ContainerName string       `json:"container_name"` // names its log too
 	Target        State        `json:"target_state"`
 	State         State        `json:"state"`
@@ -302,8 +317,10 @@ type AppOnDeviceRow struct {
 	ReleaseKey    uint64       `json:"release_key"`
 	TargetVersion string       `json:"target_version"`
 	UpdateStatus  UpdateStatus `json:"update_status"`
-	Error         string       `json:"error,omitempty"` // of the last report
-	Ports         []PortRule   `json:"ports"`           // with the host ports that the device assigned
+	LastUpdate    *UpdateRow   `json:"last_update,omitempty"`
+	Publishing    string       `json:"publishing,omitempty"` // version that the device is to push, DEV only
+	Error         string       `json:"error,omitempty"`      // of the last report
+	Ports         []PortRule   `json:"ports"`                // with the host ports that the device assigned
 	Wished        time.Time    `json:"wished,omitzero"`
 	Reported      time.Time    `json:"reported,omitzero"`
 	History       []PastState  `json:"history,omitempty"` // oldest first
@@ -313,6 +330,7 @@ type AppOnDeviceRow struct {
 type PastState struct {
 	State        State        `json:"state"`
 	ReleaseKey   uint64       `json:"release_key"`
+	Version      string       `json:"version,omitempty"` // of the release
 	UpdateStatus UpdateStatus `json:"update_status,omitempty"`
 	Error        string       `json:"error,omitempty"`
 	Time         time.Time    `json:"time"`

@@ -52,6 +52,7 @@ const (
 	GetRequestedAppStates    = "reswarm.containers.get_requested_app_states"
 	UpdateAppOnDevice        = "reswarm.containers.update_app_on_device"
 	GetRegistryToken         = "reswarm.containers.get_registry_token"
+	RunRegistryGC            = "reswarm.registry.run_gc"
 	SubscriptionMatch        = "wamp.subscription.match"
 )
 
