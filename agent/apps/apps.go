@@ -299,7 +299,7 @@ func drivable(r protocol.AppRequest) bool { return r.Stage == protocol.Prod && !
 // neverFor says why no state of such an app leads to what is wanted, "" if some
 // may.
 func neverFor(r protocol.AppRequest) string {
-	if !drivable(r) || transitions[edge{protocol.Removed, r.Target.Settled()}] != refused {
+	if !drivable(r) || transitions[r.Stage][edge{protocol.Removed, r.Target.Settled()}] != refused {
 		return ""
 	}
 	switch r.Target.Settled() {

@@ -134,7 +134,7 @@ func (w *worker) plan(j *job, now time.Time) decision {
 			return decision{wait: later}
 		}
 	}
-	s := transitions[edge{j.have.State, target}]
+	s := transitions[w.id.Stage][edge{j.have.State, target}]
 	if s == none && target == protocol.Running && w.outdated(j) {
 		s = run
 	}

@@ -14,7 +14,10 @@ const (
 	remove    step = "remove"    // container and images go, data stays
 	uninstall step = "uninstall" // remove, and the data goes too
 	update    step = "update"    // replace the version as one transaction (design S16)
-	refused   step = "refused"   // not for this kind of app
+	build     step = "build"     // make the image from the uploaded archive
+	publish   step = "publish"   // build, and push the image as a version
+	cancel    step = "cancel"    // clear what was called off, then be REMOVED
+	refused   step = "refused"   // not for this stage
 )
 
 // An edge is an app's state and the state that is wanted of it.
@@ -23,53 +26,86 @@ type edge struct {
 	wanted protocol.State // settled
 }
 
-// transitions is the life cycle of an installed (PROD) app with one container:
-// the step that takes it from a state towards a wish. Every pair is listed, by
-// rows that a reviewer can read; the golden file prints them all. A transient
-// state on the left is what an interrupted step left behind: while the step
-// runs, the yields table decides. No state is a dead end.
+// transitions are the life cycles, one for each stage: the step that takes an
+// app from a state towards a wish. Every pair is listed, by rows that a reviewer
+// can read; the golden file prints them all. A transient state on the left is
+// what an interrupted step left behind: while the step runs, the yields table
+// decides. No state is a dead end.
 //
 // An update is not in the table: it is due whatever the pair is (see plan).
-var transitions = func() map[edge]step {
-	const (
-		present, running, removed, uninstalled = protocol.Present, protocol.Running, protocol.Removed, protocol.Uninstalled
-	)
-	rows := []struct {
-		from                                   protocol.State
-		present, running, removed, uninstalled step
-	}{
-		{protocol.Removed, pull, run, none, uninstall},
-		{protocol.Uninstalled, pull, run, none, none},
-		{protocol.Present, none, run, remove, uninstall},
-		{protocol.Running, stop, none, remove, uninstall},
-		{protocol.Failed, settle, run, remove, uninstall},
-		{protocol.Stopped, settle, run, remove, uninstall},
-		{protocol.Built, none, run, remove, uninstall},
-		{protocol.Published, none, run, remove, uninstall},
-		{protocol.Downloading, pull, run, remove, uninstall},
-		{protocol.Starting, stop, run, remove, uninstall},
-		{protocol.Stopping, stop, run, remove, uninstall},
-		{protocol.Deleting, settle, run, remove, uninstall},
-		{protocol.Updating, settle, run, remove, uninstall},
-		{protocol.Transfered, pull, run, remove, uninstall},
-		{protocol.Transfering, pull, run, remove, uninstall},
-		{protocol.Building, settle, run, remove, uninstall},
-		{protocol.Publishing, settle, run, remove, uninstall},
-	}
-	all := make(map[edge]step)
-	for _, r := range rows {
-		all[edge{r.from, present}] = r.present
-		all[edge{r.from, running}] = r.running
-		all[edge{r.from, removed}] = r.removed
-		all[edge{r.from, uninstalled}] = r.uninstalled
+var transitions = map[protocol.Stage]map[edge]step{
+	protocol.Prod: rows{
+		columns: []protocol.State{protocol.Present, protocol.Running, protocol.Removed, protocol.Uninstalled},
 		// Building and publishing are for a developer's copy (DEV); nobody can
 		// wish for a failure, and STOPPED is a word that no agent ever reached.
-		for _, never := range []protocol.State{protocol.Built, protocol.Published, protocol.Failed, protocol.Stopped} {
-			all[edge{r.from, never}] = refused
+		never: []protocol.State{protocol.Built, protocol.Published, protocol.Failed, protocol.Stopped},
+		steps: map[protocol.State][]step{
+			protocol.Removed:     {pull, run, none, uninstall},
+			protocol.Uninstalled: {pull, run, none, none},
+			protocol.Present:     {none, run, remove, uninstall},
+			protocol.Running:     {stop, none, remove, uninstall},
+			protocol.Failed:      {settle, run, remove, uninstall},
+			protocol.Stopped:     {settle, run, remove, uninstall},
+			protocol.Built:       {none, run, remove, uninstall},
+			protocol.Published:   {none, run, remove, uninstall},
+			protocol.Downloading: {pull, run, remove, uninstall},
+			protocol.Starting:    {stop, run, remove, uninstall},
+			protocol.Stopping:    {stop, run, remove, uninstall},
+			protocol.Deleting:    {settle, run, remove, uninstall},
+			protocol.Updating:    {settle, run, remove, uninstall},
+			protocol.Transfered:  {pull, run, remove, uninstall},
+			protocol.Transfering: {pull, run, remove, uninstall},
+			protocol.Building:    {settle, run, remove, uninstall},
+			protocol.Publishing:  {settle, run, remove, uninstall},
+		},
+	}.all(),
+	// Of a developer's copy only one thing is different: it is built here, not
+	// pulled, each time that somebody asks for it, and not again by itself (see
+	// plan).
+	protocol.Dev: rows{
+		columns: []protocol.State{protocol.Present, protocol.Running, protocol.Built, protocol.Published, protocol.Removed, protocol.Uninstalled},
+		never:   []protocol.State{protocol.Failed, protocol.Stopped},
+		steps: map[protocol.State][]step{
+			protocol.Removed:     {none, run, build, publish, none, uninstall},
+			protocol.Uninstalled: {none, run, build, publish, none, none},
+			protocol.Present:     {none, run, build, publish, remove, uninstall},
+			protocol.Running:     {stop, none, stop, publish, remove, uninstall},
+			protocol.Failed:      {settle, run, build, publish, remove, uninstall},
+			protocol.Stopped:     {settle, run, build, publish, remove, uninstall},
+			protocol.Built:       {settle, run, build, publish, remove, uninstall},
+			protocol.Published:   {settle, run, build, publish, remove, uninstall},
+			protocol.Downloading: {settle, run, build, publish, remove, uninstall},
+			protocol.Starting:    {stop, run, build, publish, remove, uninstall},
+			protocol.Stopping:    {stop, run, build, publish, remove, uninstall},
+			protocol.Deleting:    {settle, run, build, publish, remove, uninstall},
+			protocol.Updating:    {settle, run, build, publish, remove, uninstall},
+			protocol.Transfered:  {settle, run, build, publish, cancel, uninstall},
+			protocol.Transfering: {settle, run, build, publish, cancel, uninstall},
+			protocol.Building:    {settle, run, build, publish, cancel, uninstall},
+			protocol.Publishing:  {settle, run, build, publish, cancel, uninstall},
+		},
+	}.all(),
+}
+
+// rows are a table of transitions as it is written down.
+type rows struct {
+	columns []protocol.State // what is wanted
+	never   []protocol.State // what cannot be
+	steps   map[protocol.State][]step
+}
+
+func (r rows) all() map[edge]step {
+	all := make(map[edge]step)
+	for from, steps := range r.steps {
+		for i, wanted := range r.columns {
+			all[edge{from, wanted}] = steps[i]
+		}
+		for _, wanted := range r.never {
+			all[edge{from, wanted}] = refused
 		}
 	}
 	return all
-}()
+}
 
 // yields tells for each step whether a newer wish ends it before its time
 // (life §2.2: the rows of the transient states). The short steps are not worth
@@ -81,10 +117,16 @@ var yields = map[step]func(doing, newer protocol.AppRequest) bool{
 	run: func(doing, newer protocol.AppRequest) bool {
 		return newer.Target.Settled() != protocol.Running || !sameImage(doing, newer)
 	},
+	// A build goes on whatever else is wanted (life §2.2: its row is empty but for
+	// a removal): what is wanted then is done with what was built.
+	build:   calledOffBy,
+	publish: calledOffBy,
 	update: func(doing, newer protocol.AppRequest) bool {
 		return goes(newer) || !newer.RequestUpdate || !sameImage(doing, newer)
 	},
 }
+
+func calledOffBy(_, newer protocol.AppRequest) bool { return goes(newer) || newer.CancelTransition }
 
 func goes(r protocol.AppRequest) bool { return r.Target.Settled().Gone() }
 
