@@ -267,25 +267,31 @@ func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, c cont
 	if !ok {
 		state = protocol.Present
 	}
-	ports := map[string]uint16{}
-	for _, p := range c.Ports {
-		if p.Host != 0 {
-			ports[portKey(p.Protocol, p.Container)] = p.Host
-		}
+	have := device.Actual{
+		AppKey: id.Key, Stage: id.Stage, AppName: name, State: state,
+		Adopted: foreign, AdoptedWish: wish.Seq, Changed: time.Now().UTC(),
 	}
-	var release uint64
-	_, _ = fmt.Sscan(c.Labels[labelRelease], &release)
-	a.ports.restore(id, ports)
-	err = a.cfg.Store.Save(device.Actual{
-		AppKey: id.Key, Stage: id.Stage, AppName: name, State: state, Version: version, ReleaseKey: release,
-		ConfigHash: c.Labels[labelHash], Adopted: foreign, AdoptedWish: wish.Seq, HostPorts: ports, Changed: time.Now().UTC(),
-	})
+	a.recall(&have, c)
+	err = a.cfg.Store.Save(have)
 	if err != nil {
 		return fmt.Errorf("adopt %s: %w", c.Name, err)
 	}
 	a.cfg.Log.Info().Str("container", c.Name).Stringer("app", id).Msg("container adopted")
 	a.worker(id).poke()
 	return nil
+}
+
+// recall writes into a record what a container tells of its app.
+func (a *Apps) recall(have *device.Actual, c container.Container) {
+	have.Version, have.ConfigHash = versionOf(c.Image), c.Labels[labelHash]
+	_, _ = fmt.Sscan(c.Labels[labelRelease], &have.ReleaseKey)
+	have.HostPorts = map[string]uint16{}
+	for _, p := range c.Ports {
+		if p.Host != 0 {
+			have.HostPorts[portKey(p.Protocol, p.Container)] = p.Host
+		}
+	}
+	a.ports.restore(have.ID(), have.HostPorts)
 }
 
 // unpark deals with an old container of an update that no marker mentions: the

@@ -21,8 +21,12 @@ func (w *worker) observe(ctx context.Context, j *job) error {
 	case err != nil:
 		return fmt.Errorf("look at %s: %w", j.cn(), err)
 	}
-	if w.ours(c, j.have) {
-		j.seen = &c
+	if !w.ours(c, j.have) {
+		return nil
+	}
+	j.seen = &c
+	if j.have.Version == "" && j.have.Swap == nil {
+		w.a.recall(&j.have, c) // the record was lost, and a wish came before the first look
 	}
 	return nil
 }
@@ -63,6 +67,12 @@ func (w *worker) correct(ctx context.Context, j *job, first bool) error {
 	if err != nil || state == j.have.State {
 		return err
 	}
+	if state == protocol.Present {
+		j.takeVersion() // a pull whose end was not written down
+	}
+	if state == protocol.Running {
+		w.reportPorts(j) // the answer to its start was lost
+	}
 	if state != protocol.Failed {
 		return w.set(j, state, reporting{})
 	}
@@ -90,8 +100,8 @@ func (w *worker) trueState(ctx context.Context, j *job, first bool) (protocol.St
 		return state, nil
 	}
 	settledWithout := j.have.State == protocol.Present || j.have.State == protocol.Failed
-	if j.have.State.Gone() || settledWithout && !first {
-		return j.have.State, nil
+	if j.have.State.Gone() || settledWithout && !first || goes(j.req()) {
+		return j.have.State, nil // what is to go is removed, whatever is left of it
 	}
 	version := j.version()
 	if version == "" {
@@ -135,8 +145,12 @@ func (w *worker) plan(j *job, now time.Time) decision {
 		}
 	}
 	s := transitions[w.id.Stage][edge{j.have.State, target}]
-	if s == none && target == protocol.Running && w.outdated(j) {
+	switch {
+	case s != none:
+	case target == protocol.Running && w.outdated(j):
 		s = run
+	case target == protocol.Present && j.seen != nil:
+		s = settle // a start was cut off before it took effect
 	}
 	if s == none || s == refused {
 		return decision{wait: later}

@@ -144,7 +144,7 @@ func (h *hostPorts) assign(id protocol.AppID, needs []portNeed, have map[string]
 			return nil, fmt.Errorf("%q names no port", n.slot)
 		}
 		me := portOwner{id, n.slot}
-		port := h.choose(me, wire, append([]uint16{out[n.slot]}, n.prefer...))
+		port := h.choose(me, wire, append([]uint16{out[n.slot], h.held(me, wire)}, n.prefer...))
 		if port == 0 {
 			return nil, noPort(n.slot)
 		}
@@ -159,6 +159,19 @@ func (h *hostPorts) assign(id protocol.AppID, needs []portNeed, have map[string]
 
 func noPort(slot string) error {
 	return fmt.Errorf("no free host port between %d and %d for port %s", firstHostPort, lastHostPort, slot)
+}
+
+// held is the host port that was given out for a slot before, 0 if there is
+// none: of a removed app no record tells, and until its uninstall it is kept.
+func (h *hostPorts) held(me portOwner, wire string) (lowest uint16) {
+	for key, who := range h.owner {
+		of, number, _ := strings.Cut(key, "/")
+		port, err := strconv.ParseUint(number, 10, 16)
+		if who == me && of == wire && err == nil && (lowest == 0 || uint16(port) < lowest) {
+			lowest = uint16(port)
+		}
+	}
+	return lowest
 }
 
 func (h *hostPorts) choose(me portOwner, wire string, candidates []uint16) uint16 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -23,8 +24,7 @@ func (w *worker) pull(ctx context.Context, j *job) error {
 	if err := w.fetch(ctx, j, version, protocol.Downloading); err != nil {
 		return err
 	}
-	release := j.release()
-	j.have.ReleaseKey, j.have.Version = release, version
+	j.takeVersion()
 	if err := w.set(j, protocol.Present, reporting{}); err != nil {
 		return err
 	}
@@ -131,7 +131,9 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	var made bool
 	for attempt := 1; ; attempt++ {
 		var vars []variable
-		j.have.HostPorts = ports // also of an attempt that fails: the next one has the same
+		if err := w.reserve(j, ports); err != nil {
+			return err
+		}
 		if vars, err = w.variables(j, ports); err != nil {
 			return err
 		}
@@ -167,6 +169,17 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	w.a.cfg.AppLog.Attach(j.cn(), c.ID)
 	w.reportPorts(j)
 	return nil
+}
+
+// reserve writes the app's host ports down before they are used: an agent that is
+// killed right after its container began must not give them to another app, and
+// an attempt that fails leaves them to the next one.
+func (w *worker) reserve(j *job, ports map[string]uint16) error {
+	if maps.Equal(j.have.HostPorts, ports) {
+		return nil
+	}
+	j.have.HostPorts = ports
+	return w.save(j)
 }
 
 // startAs starts the container that is there if it is as wanted, else makes a
@@ -320,6 +333,7 @@ func (w *worker) settle(ctx context.Context, j *job) error {
 	if version := j.version(); version != "" {
 		_, err := w.a.cfg.Engine.Image(ctx, w.a.image(j.req(), version))
 		if err == nil {
+			j.takeVersion()
 			return w.set(j, protocol.Present, reporting{})
 		}
 		if !errors.Is(err, container.ErrNotFound) {
@@ -407,19 +421,29 @@ func (w *worker) removeImages(ctx context.Context, j *job) error {
 	prefix := w.a.repository(w.id, j.have.AppName) + ":"
 	for _, image := range images {
 		for _, tag := range image.Tags {
-			if strings.HasPrefix(tag, prefix) {
-				w.removeImage(ctx, tag)
+			if !strings.HasPrefix(tag, prefix) {
+				continue
+			}
+			if err := w.removeImage(ctx, tag); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-func (w *worker) removeImage(ctx context.Context, ref string) {
+// removeImage takes a reference away. That it stays, because something needs it,
+// is no failure; that nobody knows whether it does is one.
+func (w *worker) removeImage(ctx context.Context, ref string) error {
 	err := w.a.cfg.Engine.RemoveImage(ctx, ref)
-	if err != nil && !errors.Is(err, container.ErrNotFound) {
-		w.a.cfg.Log.Warn().Err(err).Str("image", ref).Msg("image stays")
+	switch {
+	case err == nil || errors.Is(err, container.ErrNotFound):
+		return nil
+	case engineGone(err) || ctx.Err() != nil:
+		return fmt.Errorf("remove image %s: %w", ref, err)
 	}
+	w.a.cfg.Log.Warn().Err(err).Str("image", ref).Msg("image stays")
+	return nil
 }
 
 // removeData deletes the app's data folder, unless an app of the same name uses

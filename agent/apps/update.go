@@ -231,7 +231,7 @@ func (w *worker) removeOldImages(ctx context.Context, j *job) {
 	for _, image := range images {
 		for _, tag := range image.Tags {
 			if len(tag) > len(repo) && tag[:len(repo)] == repo && tag != repo+j.have.Version && tag != j.have.PreviousImage {
-				w.removeImage(ctx, tag)
+				_ = w.removeImage(ctx, tag) // or the next update does
 			}
 		}
 	}

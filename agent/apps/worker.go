@@ -207,6 +207,13 @@ func (j *job) release() uint64 {
 	return r.ReleaseKey
 }
 
+// takeVersion writes down the version that the app is to run as the installed
+// one.
+func (j *job) takeVersion() {
+	version, release := j.version(), j.release()
+	j.have.Version, j.have.ReleaseKey = version, release
+}
+
 // load reads wish and record; nil when nobody wants anything of the app.
 func (w *worker) load() (*job, error) {
 	wish, wanted, err := w.a.cfg.Store.Wanted(w.id)
@@ -274,6 +281,7 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	}
 	if first && j.seen != nil && j.seen.Status == container.StatusRunning {
 		w.a.cfg.AppLog.Attach(j.cn(), j.seen.ID)
+		w.reportPorts(j) // nobody did, if we were killed right after the start
 	}
 	if err := w.learnHash(j); err != nil {
 		return false, 0, err
@@ -322,6 +330,9 @@ func (w *worker) answer(j *job) (again bool, after time.Duration, err error) {
 		return false, 0, err
 	}
 	w.answered = j.wish.Seq
+	if j.have.State == protocol.Running {
+		w.reportPorts(j) // the wish may show that the studio does not know them
+	}
 	return false, 0, nil
 }
 
