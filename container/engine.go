@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api"
+	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
@@ -24,8 +25,11 @@ type Config struct {
 	Timeout  time.Duration // of each call; 0 = 30 s
 	Short    time.Duration // of Ping and of finding out which version the engine speaks; 0 = 5 s
 	Long     time.Duration // of what works through a disk, removing and pruning images; 0 = 5 min
-	PullIdle time.Duration // a pull that reports nothing for so long has failed; 0 = 2 min
-	Log      zerolog.Logger
+	PullIdle time.Duration // a pull or push that reports nothing for so long has failed; 0 = 2 min
+	// A build that reports nothing for so long has failed. A step may work for
+	// long without printing anything. 0 = 30 min
+	BuildIdle time.Duration
+	Log       zerolog.Logger
 }
 
 // An Engine is a Docker Engine. See the package's promises.
@@ -49,7 +53,11 @@ type peer struct {
 	http    *http.Client
 	scheme  string                 // "http" or "https"
 	version string                 // of the API
+	os      string                 // "linux", "windows"
+	builder build.BuilderVersion   // that the engine prefers; "" = it does not say
 	rights  atomic.Pointer[rights] // what it allows of "privileged"; nil until known
+
+	plainBuilder atomic.Bool // it has the classic builder only, as a build has shown
 }
 
 // New makes an Engine. It never dials: the engine may be absent.
@@ -62,6 +70,7 @@ func New(cfg Config) (*Engine, error) {
 		{&cfg.Short, 5 * time.Second},
 		{&cfg.Long, 5 * time.Minute},
 		{&cfg.PullIdle, 2 * time.Minute},
+		{&cfg.BuildIdle, 30 * time.Minute},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -130,7 +139,7 @@ func (e *Engine) connect(ctx context.Context) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{version: cmp.Or(answer.APIVersion, oldest)}
+	p := &peer{version: cmp.Or(answer.APIVersion, oldest), os: answer.OSType, builder: answer.BuilderVersion}
 	if versions.GreaterThan(p.version, newest) {
 		p.version = newest
 	}

@@ -28,6 +28,15 @@ var (
 	ErrPortTaken    = errors.New("host port is taken")
 	ErrUnauthorized = errors.New("registry refused the login")
 	ErrNoSpace      = errors.New("no space left on the device")
+
+	// ErrNetwork means that a registry could not be reached, or the link to it was
+	// lost: nothing is wrong with what was asked, and asking again later helps.
+	ErrNetwork = errors.New("the registry cannot be reached")
+
+	// What a build can lack before it begins.
+	ErrContext         = errors.New("the files of the build cannot be used")
+	ErrNoDockerfile    = errors.New("there is no Dockerfile")
+	ErrEmptyDockerfile = errors.New("the Dockerfile is empty")
 )
 
 // A PortError says which host ports a container could not get. It is an
@@ -69,6 +78,7 @@ var meanings = []struct {
 	{"unauthorized", ErrUnauthorized},
 	{"pull access denied", ErrUnauthorized},
 	{"requested access to the resource is denied", ErrUnauthorized},
+	{"insufficient_scope", ErrUnauthorized},
 	{"no matching manifest for", ErrNotFound}, // not for this architecture
 	{"manifest for ", ErrNotFound},            // "… not found"
 	{"no such image", ErrNotFound},
@@ -76,6 +86,81 @@ var meanings = []struct {
 	{"is already in use by container", ErrConflict},
 	{"daemon is shutting down", ErrUnavailable},
 	{"/containerd.sock", ErrUnavailable}, // the engine lives, its containerd does not
+}
+
+// linkMeanings are the texts by which the engine says that it did not get
+// through to a registry, or got no sensible answer. They count only where a
+// registry is spoken with. Collected from engines 20.10 to 28.
+var linkMeanings = []string{ // lower case
+	"dial tcp",
+	"no such host",
+	"server misbehaving", // of a name server
+	"temporary failure in name resolution",
+	"network is unreachable",
+	"no route to host",
+	"connection refused",
+	"connection reset by peer",
+	"broken pipe",
+	"use of closed network connection",
+	"i/o timeout",
+	"tls handshake timeout",
+	"client.timeout exceeded",
+	"request canceled while waiting for connection",
+	"context deadline exceeded",
+	"unexpected eof",
+	": eof",
+	"server closed idle connection",
+	"http2: client connection lost",
+	"http2: server sent goaway",
+	"proxyconnect tcp",
+	"toomanyrequests",
+	"received unexpected http status: 5",
+	"unexpected status: 5",
+	"unexpected status code: 5",
+	"filesystem layer verification failed", // cut or changed on the way
+	"failed precondition: commit size",     // the same, in containerd's words
+	"failed size validation",
+}
+
+// refusals are what meanings adds where a registry is spoken with.
+var refusals = []struct {
+	text string // lower case
+	kind error
+}{
+	{"denied:", ErrUnauthorized},
+	{"403 forbidden", ErrUnauthorized},
+	{"does not exist", ErrNotFound}, // nothing to push
+	{": not found", ErrNotFound},
+}
+
+// registryMeaning classifies what an engine says about its talk with a registry.
+// A refusal comes first: it is told with the words of the network around it.
+func registryMeaning(err error) error {
+	if err == nil {
+		return nil
+	}
+	classified := meaning(err)
+	if kindOf(classified) != nil {
+		return classified
+	}
+	text := strings.ToLower(err.Error())
+	for _, r := range refusals {
+		if strings.Contains(text, r.text) {
+			return &engineError{r.kind, err}
+		}
+	}
+	if text == "eof" || slices.ContainsFunc(linkMeanings, func(m string) bool { return strings.Contains(text, m) }) {
+		return &engineError{ErrNetwork, err}
+	}
+	return classified
+}
+
+// kindOf is the meaning that an error was given; nil when none.
+func kindOf(err error) error {
+	if e := (*engineError)(nil); errors.As(err, &e) {
+		return e.kind
+	}
+	return nil
 }
 
 // translate turns an error of the engine's client into one of ours. Its own
@@ -86,12 +171,20 @@ func translate(caller context.Context, err error) error {
 		return nil
 	case caller.Err() != nil:
 		return caller.Err()
+	case isClassified(err):
+		return err
 	case errors.Is(err, context.DeadlineExceeded):
 		return ErrTimeout
 	case isDisconnect(err):
 		return &engineError{ErrUnavailable, err}
 	}
 	return meaning(err)
+}
+
+// isClassified reports whether what went wrong is known already.
+func isClassified(err error) bool {
+	var build *BuildError
+	return kindOf(err) != nil || errors.As(err, &build)
 }
 
 // meaning classifies what an engine that answered has said.

@@ -53,6 +53,44 @@ func TestErrorsMeanWhatTheEngineSays(t *testing.T) {
 	}
 }
 
+// What engines say of a talk with a registry: an answer, or no way to get one.
+func TestALostLinkIsToldFromARefusal(t *testing.T) {
+	for text, want := range map[string]error{
+		`Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused`:                                                       ErrNetwork,
+		`Get "https://r.example/v2/": dial tcp: lookup r.example on 10.0.0.1:53: no such host`:                                                  ErrNetwork,
+		`Get "https://r.example/v2/": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)`: ErrNetwork,
+		`Get "https://r.example/v2/": context deadline exceeded`:                                                                                ErrNetwork,
+		`Get "https://r.example/v2/": net/http: TLS handshake timeout`:                                                                          ErrNetwork,
+		`Get "https://r.example/v2/a/manifests/1": EOF`:                                                                                         ErrNetwork,
+		"unexpected EOF": ErrNetwork,
+		"read tcp 10.0.0.2:1->10.0.0.1:443: read: connection reset by peer":                                                                   ErrNetwork,
+		"error parsing HTTP 429 response body: toomanyrequests: too many":                                                                     ErrNetwork,
+		"received unexpected HTTP status: 502 Bad Gateway":                                                                                    ErrNetwork,
+		"filesystem layer verification failed for digest sha256:0":                                                                            ErrNetwork,
+		`failed to solve: r.example/x:1: failed to do request: Head "https://r.example/v2/x/manifests/1": dial tcp 10.0.0.1:443: i/o timeout`: ErrNetwork,
+
+		"unauthorized: authentication required": ErrUnauthorized,
+		"denied: you may not":                   ErrUnauthorized,
+		`failed to resolve reference "r.example/x:1": unexpected status from HEAD request to https://r.example/v2/x/manifests/1: 403 Forbidden`: ErrUnauthorized,
+		"manifest unknown: manifest unknown":                          ErrNotFound,
+		"r.example/x:2: not found":                                    ErrNotFound,
+		"An image does not exist locally with the tag: r.example/x":   ErrNotFound,
+		"failed to register layer: write /x: no space left on device": ErrNoSpace,
+	} {
+		err := registryMeaning(errors.New(text))
+		if !errors.Is(err, want) || err.Error() != text {
+			t.Errorf("%s: %v, want %v with the engine's words", text, err, want)
+		}
+		if again := translate(t.Context(), err); again != err {
+			t.Errorf("%s: became %v on its way", text, again)
+		}
+	}
+	plain := errors.New("invalid tar header")
+	if got := registryMeaning(plain); got != plain {
+		t.Errorf("%v became %v", plain, got)
+	}
+}
+
 func TestOnlyRefusedRightsAreRefused(t *testing.T) {
 	for text, want := range map[string]bool{
 		"OCI runtime create failed: unable to apply caps: operation not permitted: unknown":                                    true,

@@ -1,6 +1,7 @@
 package container_test
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"strings"
@@ -18,7 +19,7 @@ func TestNonsenseFromTheEngineIsAnError(t *testing.T) {
 	docker := testenv.Docker(t)
 	wire := tap(t, docker.Host)
 	e := newEngine(t, wire.host, func(c *container.Config) {
-		c.Timeout, c.Long, c.PullIdle = 2*time.Second, 2*time.Second, 2*time.Second
+		c.Timeout, c.Long, c.PullIdle, c.BuildIdle = 2*time.Second, 2*time.Second, 2*time.Second, 2*time.Second
 	})
 	id := strings.Repeat("ab", 32)
 	for _, answer := range []struct {
@@ -54,6 +55,11 @@ func TestNonsenseFromTheEngineIsAnError(t *testing.T) {
 			"untag":  func(ctx context.Context) (bool, error) { err := e.RemoveImage(ctx, "a:1"); return err == nil, err },
 			"tag":    func(ctx context.Context) (bool, error) { err := e.Tag(ctx, "a:1", "a:2"); return err == nil, err },
 			"pull":   func(ctx context.Context) (bool, error) { return false, e.Pull(ctx, "a:1", nil, nil) },
+			"push":   func(ctx context.Context) (bool, error) { err := e.Push(ctx, "a:1", nil, nil); return false, err },
+			"build": func(ctx context.Context) (bool, error) {
+				err := e.Build(ctx, container.BuildSpec{Context: bytes.NewReader(make([]byte, 1024))}, nil)
+				return err == nil, err
+			},
 			"prune":  func(ctx context.Context) (bool, error) { _, err := e.PruneDangling(ctx); return false, err },
 			"wait":   func(ctx context.Context) (bool, error) { _, err := e.Wait(ctx, id); return false, err },
 			"remove": func(ctx context.Context) (bool, error) { return false, e.Remove(ctx, id) },

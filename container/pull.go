@@ -17,6 +17,10 @@ import (
 // some hundred bytes, or some thousand with many labels.
 const maxRecord = 1 << 20
 
+// maxLayers bounds the parts of an image whose progress is summed; engines
+// themselves allow some hundred.
+const maxLayers = 10000
+
 // Pull fetches an image and reports each record of progress, in order and from
 // the calling goroutine; PullProgress.Record is valid until progress returns.
 // An error that the engine reports in the midst of the stream is an error here.
@@ -24,20 +28,17 @@ const maxRecord = 1 << 20
 // keeps the layers that are whole.
 // progress may be nil.
 func (e *Engine) Pull(ctx context.Context, ref string, cred *Credential, progress func(PullProgress)) error {
-	var auth string
-	if cred != nil {
-		var err error
-		if auth, err = registry.EncodeAuthConfig(registry.AuthConfig{Username: cred.Username, Password: cred.Password}); err != nil {
-			return wrap("pull", ref, err)
-		}
+	auth, err := login(cred)
+	if err != nil {
+		return wrap("pull", ref, err)
 	}
-	err := e.streaming(ctx, e.cfg.PullIdle, func(ctx context.Context, p *peer, w *watchdog) error {
+	err = e.streaming(ctx, e.cfg.PullIdle, func(ctx context.Context, p *peer, w *watchdog) error {
 		body, err := p.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
 		if err != nil {
-			return err
+			return ofRegistry(err)
 		}
 		defer body.Close()
-		return readPull(body, func(at PullProgress) {
+		return readProgress("pull", body, func(at PullProgress) {
 			w.touch()
 			if progress != nil {
 				progress(at)
@@ -45,6 +46,23 @@ func (e *Engine) Pull(ctx context.Context, ref string, cred *Credential, progres
 		})
 	})
 	return wrap("pull", ref, err)
+}
+
+// login is how a credential is sent along with a request; nil is none.
+func login(cred *Credential) (string, error) {
+	if cred == nil {
+		return "", nil
+	}
+	return registry.EncodeAuthConfig(registry.AuthConfig{Username: cred.Username, Password: cred.Password})
+}
+
+// ofRegistry classifies an error with which an engine refused a pull or push
+// before it began; most often it asked the registry first.
+func ofRegistry(err error) error {
+	if isDisconnect(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return registryMeaning(err)
 }
 
 // pullRecord is the part of a record that counts here.
@@ -56,8 +74,8 @@ type pullRecord struct {
 	ErrorDetail    struct{ Message string }
 }
 
-// readPull follows a pull to its end.
-func readPull(stream io.Reader, progress func(PullProgress)) error {
+// readProgress follows a pull or push to its end.
+func readProgress(op string, stream io.Reader, progress func(PullProgress)) error {
 	lines := bufio.NewReader(stream)
 	layers := map[string]*layer{}
 	var at PullProgress
@@ -78,7 +96,9 @@ func readPull(stream io.Reader, progress func(PullProgress)) error {
 		}
 		if at.Record = line; r.ID != "" {
 			l := layers[r.ID]
-			if l == nil {
+			if l == nil && len(layers) >= maxLayers {
+				l = &layer{} // no image has so many
+			} else if l == nil {
 				l = &layer{}
 				layers[r.ID] = l
 			}
@@ -89,11 +109,11 @@ func readPull(stream io.Reader, progress func(PullProgress)) error {
 		progress(at)
 		switch {
 		case r.Error == "context canceled": // not by us: an engine that is told to end drops its pulls
-			return &engineError{ErrUnavailable, errors.New("the engine ended the pull")}
+			return &engineError{ErrUnavailable, fmt.Errorf("the engine ended the %s", op)}
 		case r.Error != "":
-			return errors.New(r.Error)
+			return registryMeaning(errors.New(r.Error))
 		case r.ErrorDetail.Message != "":
-			return errors.New(r.ErrorDetail.Message)
+			return registryMeaning(errors.New(r.ErrorDetail.Message))
 		}
 	}
 }

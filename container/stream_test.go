@@ -117,7 +117,7 @@ func FuzzReadFrames(f *testing.F) {
 
 func pulled(t *testing.T, stream string) (last PullProgress, records int, err error) {
 	t.Helper()
-	err = readPull(strings.NewReader(stream), func(p PullProgress) {
+	err = readProgress("pull", strings.NewReader(stream), func(p PullProgress) {
 		last = PullProgress{Record: bytes.Clone(p.Record), Current: p.Current, Total: p.Total}
 		records++
 	})
@@ -181,6 +181,6 @@ func TestErrorInThePullIsAnErrorOfThePull(t *testing.T) {
 func FuzzReadPull(f *testing.F) {
 	f.Add(`{"status":"Downloading","id":"a","progressDetail":{"current":1,"total":2}}` + "\n" + `{"error":"x"}`)
 	f.Fuzz(func(t *testing.T, stream string) {
-		_ = readPull(strings.NewReader(stream), func(PullProgress) {})
+		_ = readProgress("pull", strings.NewReader(stream), func(PullProgress) {})
 	})
 }

@@ -79,6 +79,7 @@ var homes = []struct {
 	{"github.com/docker/go-units", []string{"container"}, "sizes as Docker writes them"},
 	{"github.com/containerd/errdefs", []string{"container"}, "the kinds of Docker Engine's errors"},
 	{"github.com/opencontainers", []string{"container"}, "words of Docker Engine"},
+	{"google.golang.org/protobuf/encoding/protowire", []string{"container"}, "what BuildKit tells and asks"},
 	{"github.com/distribution/reference", []string{"container", "studio/registry"}, "names of images"},
 
 	{"go.etcd.io/bbolt", []string{"persistence"}, "the database file"},
