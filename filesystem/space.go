@@ -16,19 +16,35 @@ type Space struct {
 // Free tells the room on the file system that holds path. Where path does not
 // exist yet, the nearest folder above it that does is asked.
 func Free(path string) (Space, error) {
-	path, err := filepath.Abs(path)
+	s, err := nearest(path, space)
 	if err != nil {
-		return Space{}, fmt.Errorf("free space: %w", err)
+		return Space{}, fmt.Errorf("free space of %s: %w", path, err)
 	}
-	for {
-		s, err := space(path)
+	return s, nil
+}
+
+// SameDisk tells whether two paths lie on one file system; false where nobody
+// can tell. Of a path that does not exist yet, the nearest folder above counts.
+func SameDisk(a, b string) bool {
+	one, errA := nearest(a, disk)
+	two, errB := nearest(b, disk)
+	return errA == nil && errB == nil && one == two
+}
+
+// nearest asks about path, or about the nearest folder above it that exists.
+func nearest[T any](path string, ask func(string) (T, error)) (T, error) {
+	path, err := filepath.Abs(path)
+	for err == nil {
+		var answer T
+		if answer, err = ask(path); err == nil {
+			return answer, nil
+		}
 		above := filepath.Dir(path)
-		if err == nil {
-			return s, nil
-		}
 		if !errors.Is(err, fs.ErrNotExist) || above == path {
-			return Space{}, fmt.Errorf("free space of %s: %w", path, err)
+			break
 		}
-		path = above
+		path, err = above, nil
 	}
+	var none T
+	return none, err
 }

@@ -1,6 +1,11 @@
 package filesystem
 
-import "golang.org/x/sys/windows"
+import (
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/windows"
+)
 
 func space(path string) (Space, error) {
 	p, err := windows.UTF16PtrFromString(path)
@@ -13,3 +18,7 @@ func space(path string) (Space, error) {
 	}
 	return s, nil
 }
+
+// disk is the volume that holds path; what is mounted into a folder counts as
+// its volume's.
+func disk(path string) (string, error) { return strings.ToUpper(filepath.VolumeName(path)), nil }

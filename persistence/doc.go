@@ -18,6 +18,8 @@
 //     aside, reported, and a new one begins; it is not repaired.
 //   - What is not ours (an SQLite file, another program's bbolt file) is refused
 //     and left as it is, and so is a file of a schema newer than ours.
+//   - On a disk that somebody else filled, changes succeed for as long as the
+//     room lasts that [DB.Reserve] made inside the file.
 //   - A record that cannot be read is moved to quarantine and reported; the
 //     others are not affected. Keys of a record that this program does not know
 //     survive a rewrite.

@@ -56,6 +56,14 @@ func Open(path string, log zerolog.Logger) (*Store, error) {
 // Close waits for what is under way and lets go of the file.
 func (s *Store) Close() error { return s.db.Close() }
 
+// reserved is the room for changes on a full disk: some hundred states and
+// wishes, or the largest wish twice.
+const reserved = 1 << 20
+
+// Reserve makes room for further changes in the file, so that they are stored
+// when the disk is full, too. See persistence.DB.Reserve for what it costs.
+func (s *Store) Reserve() error { return s.db.Reserve(reserved) }
+
 // Rebuilt reports whether the store began empty: it is new, or the old file was
 // damaged and was set aside.
 func (s *Store) Rebuilt() bool { return s.db.Rebuilt() }
