@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"reagent/agent/apps"
+	"reagent/agent/disk"
 	"reagent/config"
 	"reagent/container"
 	"reagent/persistence/device"
@@ -32,6 +33,9 @@ type Timing struct {
 	MaxRestart time.Duration
 	Status     time.Duration // between two writes of the status file
 	Trim       time.Duration // after the start, memory that is not needed any more is given back
+	Disk       disk.Limits
+	DiskWaits  disk.Waits
+	FirstLook  time.Duration // apps wait for the first look at the disks at most so long
 }
 
 // Product are the times of the product.
@@ -44,6 +48,9 @@ func Product() Timing {
 		MaxRestart: time.Minute,
 		Status:     200 * time.Millisecond,
 		Trim:       15 * time.Second,
+		Disk:       disk.ProductLimits(),
+		DiskWaits:  disk.ProductWaits(),
+		FirstLook:  2 * time.Second,
 	}
 }
 

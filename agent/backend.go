@@ -59,6 +59,13 @@ func (b backend) appCredentialKey(ctx context.Context) (string, error) {
 	return key, nil
 }
 
+// collectGarbage asks the registry to delete what nothing refers to. What it
+// answers is for the log.
+func (b backend) collectGarbage(ctx context.Context) (answer any, err error) {
+	r, err := b.Call(ctx, protocol.RunRegistryGC, []any{}, nil)
+	return protocol.Arg(r.Args, 0), err
+}
+
 // metadata is what the studio says that this device is called and belongs to.
 type metadata struct {
 	deviceName, swarmName, owner string

@@ -2,48 +2,27 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"reagent/container"
 	"reagent/protocol"
 )
 
-// An imageStore holds the images of this machine, ours and others'.
-type imageStore interface {
-	imageLister
-	Images(ctx context.Context) ([]container.Image, error)
-	List(ctx context.Context, labels map[string]string) ([]container.Summary, error)
-	RemoveImage(ctx context.Context, ref string) error
-	PruneDangling(ctx context.Context) (container.Freed, error)
-}
-
-// An imageUser tells which images apps need: the repositories (names without a
-// tag) of all apps that are installed or shall be, and the references that they
-// run from, are about to run from, or may go back to.
-type imageUser interface {
-	ImagesInUse(ctx context.Context) (repositories, references []string, err error)
-}
-
-// A pruner frees the disk of images, within design S6: of tags it removes only
-// those of our apps that nothing needs; nobody else's, no volume, no container.
-type pruner struct {
-	images imageStore
-	apps   imageUser
-	ours   func() string
+// An imagePruner frees the disk of images, with all also of those that are only
+// superseded; disk.Pruner is one.
+type imagePruner interface {
+	Prune(ctx context.Context, all bool) (container.Freed, error)
 }
 
 // pruneImages answers what it did where all was asked for, else nothing: the
 // contract's form.
-func pruneImages(p pruner) handler {
+func pruneImages(images imagePruner) handler {
 	return func(ctx context.Context, c Call) (Result, error) {
 		var in protocol.PruneImagesArgs
 		if err := argument(c.Args, &in); err != nil {
 			return Result{}, err
 		}
-		freed, err := p.prune(ctx, in.All)
+		freed, err := images.Prune(ctx, in.All)
 		if err != nil {
 			return Result{}, fmt.Errorf("prune images: %w", err)
 		}
@@ -52,77 +31,4 @@ func pruneImages(p pruner) handler {
 		}
 		return Result{Args: []any{freed.Summary()}}, nil
 	}
-}
-
-func (p pruner) prune(ctx context.Context, all bool) (container.Freed, error) {
-	var freed container.Freed
-	images, err := p.images.Images(ctx)
-	if err != nil {
-		return freed, err
-	}
-	containers, err := p.images.List(ctx, nil)
-	if err != nil {
-		return freed, err
-	}
-	// Asked last: whatever was wished for while the engine answered is in it.
-	repositories, references, err := p.apps.ImagesInUse(ctx)
-	if err != nil {
-		return freed, err
-	}
-	need := needs{prefix: p.ours(), repositories: repositories, references: references, all: all}
-	for _, c := range containers {
-		need.running = append(need.running, c.ImageID)
-	}
-	for _, image := range images {
-		left := len(image.Tags)
-		for _, ref := range need.superfluous(image) {
-			err := p.images.RemoveImage(ctx, ref)
-			switch {
-			case errors.Is(err, container.ErrInUse), errors.Is(err, container.ErrNotFound):
-				continue // somebody was quicker, with a container or with a clean-up
-			case err != nil:
-				return freed, err
-			}
-			freed.Untagged = append(freed.Untagged, ref)
-			if left--; left == 0 {
-				freed.Deleted = append(freed.Deleted, image.ID)
-				freed.Bytes += uint64(max(image.Size, 0)) // at most: layers may be shared
-			}
-		}
-	}
-	dangling, err := p.images.PruneDangling(ctx)
-	freed.Add(dangling)
-	return freed, err
-}
-
-// needs are the reasons for which an image stays.
-type needs struct {
-	prefix       string   // of the names of our apps' images
-	repositories []string // of installed apps
-	references   []string // that they need
-	running      []string // ids of the images that containers, also stopped ones, are made of
-	all          bool     // unneeded tags of installed apps go, too
-}
-
-// superfluous lists the tags of an image that nothing needs.
-func (n needs) superfluous(image container.Image) []string {
-	if slices.Contains(n.running, image.ID) {
-		return nil
-	}
-	var refs []string
-	for _, ref := range image.Tags {
-		name, ok := strings.CutPrefix(ref, n.prefix)
-		if !ok || n.prefix == "" {
-			continue
-		}
-		name, _, tagged := strings.Cut(name, ":")
-		if _, _, _, _, ours := protocol.ParseImageName(name); !ours || !tagged {
-			continue
-		}
-		installed := slices.Contains(n.repositories, n.prefix+name)
-		if !slices.Contains(n.references, ref) && (n.all || !installed) {
-			refs = append(refs, ref)
-		}
-	}
-	return refs
 }

@@ -42,9 +42,8 @@ type deps struct {
 	uploads    uploader
 	ports      portChecker
 	containers containerLister
-	images     imageStore
-	inUse      imageUser
-	ourImages  func() string // what the names of our apps' images begin with
+	images     imageLister
+	prune      imagePruner
 	past       logHistory
 	machine    machineStats
 	addresses  addressLister
@@ -62,7 +61,7 @@ func procedures(d deps) []procedure {
 		{name: protocol.CheckHostPort, needs: onlySystem, denial: denied, handle: typed(checkHostPort(d.ports))},
 		{name: protocol.ListContainers, needs: protocol.Read, denial: denied + " to list containers", handle: typed(listContainers(d.containers))},
 		{name: protocol.GetImages, needs: protocol.Read, denial: denied + " to read docker images", handle: getImages(d.images)},
-		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(pruner{d.images, d.inUse, d.ourImages})},
+		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(d.prune)},
 		{name: protocol.GetAppLogHistory, needs: protocol.Read, denial: denied + " to get app log history", handle: typed(getAppLogHistory(d.past))},
 		{name: protocol.GetAgentMetadata, needs: protocol.Read, denial: denied + " to get agent metadata", handle: typed(getAgentMetadata(d.about))},
 		{name: protocol.GetStorageData, needs: protocol.Read, denial: denied + " to get storage data", handle: typed(getStorageData(d.machine))},

@@ -101,15 +101,12 @@ func (f *fixed) ImageSummaries(context.Context) ([]map[string]any, error) {
 	}, f.fails()
 }
 
-func (f *fixed) Images(context.Context) ([]container.Image, error) { return nil, f.fails() }
 func (f *fixed) List(context.Context, map[string]string) ([]container.Summary, error) {
 	return nil, f.fails()
 }
-func (f *fixed) RemoveImage(context.Context, string) error { return f.fails() }
-func (f *fixed) PruneDangling(context.Context) (container.Freed, error) {
+func (f *fixed) Prune(context.Context, bool) (container.Freed, error) {
 	return container.Freed{}, f.fails()
 }
-func (f *fixed) ImagesInUse(context.Context) ([]string, []string, error) { return nil, nil, f.fails() }
 
 func (f *fixed) History(_ context.Context, cn string) ([]string, error) {
 	if cn != "prod_6_web" {
@@ -134,7 +131,7 @@ func (f *fixed) deps() deps {
 	return deps{
 		serial: serial,
 		about:  about{version: "1.2.3", arch: "arm", variant: "v7", serial: serial, os: func() string { return "linux debian 13.3 6.1.0-28-amd64" }},
-		apps:   f, uploads: f, ports: f, containers: f, images: f, inUse: f, ourImages: func() string { return ours },
+		apps:   f, uploads: f, ports: f, containers: f, images: f, prune: f,
 		past: f, machine: f, addresses: f,
 	}
 }

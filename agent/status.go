@@ -24,6 +24,7 @@ type statusFile struct {
 	fixed  protocol.AgentStatus
 	apps   func() ([]device.Actual, error)
 	engine func(context.Context) protocol.EngineStatus
+	disks  func() []protocol.DiskStatus
 
 	mu   sync.Mutex
 	link messenger.Status
@@ -74,6 +75,7 @@ func (f *statusFile) now(ctx context.Context) protocol.AgentStatus {
 	s.Updated = time.Now().UTC()
 	s.State, s.Since, s.NextTry, s.Reason, s.Router = string(link.State), link.Since, link.NextTry, link.Reason, link.Router
 	s.Engine = f.engine(ctx)
+	s.Disks = f.disks()
 	s.Apps = []protocol.AppStatus{}
 	apps, err := f.apps()
 	if err != nil {

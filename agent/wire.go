@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"reagent/agent/apps"
+	"reagent/agent/disk"
 	"reagent/agent/logs"
 	"reagent/agent/telemetry"
 	"reagent/config"
@@ -31,11 +32,13 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	}
 	var (
 		view   engineView
+		guard  *disk.Guard
 		status = &statusFile{
 			path: cfg.StatusFile(), write: config.WriteStatus, log: log, pause: timing.Status,
 			fixed:  fixedStatus(file.Identity()),
 			apps:   store.AllActual,
 			engine: view.status,
+			disks:  func() []protocol.DiskStatus { return guard.Status() },
 			link:   messenger.Status{State: messenger.Connecting},
 			wake:   make(chan struct{}, 1),
 		}
@@ -49,7 +52,25 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		serial  = file.Identity().SerialNumber
 		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: engine, Log: log})
 	)
-	all, err := apps.New(apps.Config{
+	// What the guard tells is told after everybody is there: it looks first when
+	// it runs.
+	var (
+		all         *apps.Apps
+		beats       *telemetry.Reporter
+		superfluous = disk.Pruner{
+			Images: engine,
+			InUse:  func(ctx context.Context) ([]string, []string, error) { return all.ImagesInUse(ctx) },
+			Ours: func() string {
+				id := file.Identity()
+				return strings.ToLower(id.RegistryURL + id.MainRepository)
+			},
+		}
+	)
+	guard = guardDisk(cfg, timing, engine, store, studio, superfluous, func() {
+		beats.Changed()
+		status.poke()
+	}, log)
+	all, err = apps.New(apps.Config{
 		AppsDir: cfg.AppsDir, Arch: release.Arch(), Privileged: cfg.Policy.PrivilegedApps,
 		Facts:     func() apps.Facts { return facts(file, learnt) },
 		LANIP:     host.PrimaryLANIP,
@@ -68,24 +89,21 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		about: about{
 			version: release.Version, arch: baseArch(), variant: release.Variant(), serial: serial, os: host.OS,
 		},
-		apps: all, uploads: all, ports: all, containers: engine, images: engine, inUse: all, past: appLogs, machine: host, addresses: host,
-		ourImages: func() string {
-			id := file.Identity()
-			return strings.ToLower(id.RegistryURL + id.MainRepository)
-		},
+		apps: all, uploads: all, ports: all, containers: engine, images: engine, prune: superfluous, past: appLogs, machine: host, addresses: host,
 	}))
+	beats = telemetry.New(telemetry.Config{
+		Device:    deviceKeys,
+		Machine:   host,
+		Emergency: func() bool { return guard.Critical() != nil },
+		BaseURL: func(u string) {
+			if learnt.setBaseURL(u) {
+				all.Refresh()
+			}
+		},
+		Log: log,
+	})
 	greet := &greeting{
-		log: log, studio: studio, file: file, learnt: learnt, apps: all, logs: appLogs, probe: probe,
-		status: telemetry.New(telemetry.Config{
-			Device:  deviceKeys,
-			Machine: host,
-			BaseURL: func(u string) {
-				if learnt.setBaseURL(u) {
-					all.Refresh()
-				}
-			},
-			Log: log,
-		}),
+		log: log, studio: studio, file: file, learnt: learnt, apps: all, logs: appLogs, probe: probe, status: beats,
 		machine:    func() protocol.DeviceArchitecture { return architecture(host) },
 		engineWait: timing.EngineWait, callLimit: timing.CallLimit,
 		stays: make(chan stay, 1),
@@ -97,7 +115,8 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		log: log, store: store, engine: engine,
 		supervisor: supervisor{log: log, min: timing.MinRestart, max: timing.MaxRestart},
 		parts: []part{
-			{"apps", all.Run},
+			{"disk guard", guard.Run},
+			{"apps", afterFirstLook(guard, timing.FirstLook, all.Run)},
 			{"logs", appLogs.Run},
 			{"status file", status.run},
 			{"memory", trimmer{first: timing.Trim, every: 20 * timing.Trim}.run},

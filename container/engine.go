@@ -116,6 +116,10 @@ func (e *Engine) httpClient() *http.Client {
 	return &http.Client{Transport: e.http, CheckRedirect: client.CheckRedirect}
 }
 
+// Local tells whether the engine is reached over a socket of this machine, so
+// that its files are this machine's, too.
+func (e *Engine) Local() bool { return isLocal(e.host) }
+
 // Close lets go of idle connections. Calls that run are not affected.
 func (e *Engine) Close() { e.http.CloseIdleConnections() }
 

@@ -23,6 +23,7 @@ type AgentStatus struct {
 	Reason  string    `json:"reason,omitempty"`
 
 	Engine EngineStatus `json:"engine"`
+	Disks  []DiskStatus `json:"disks,omitempty"`
 	Apps   []AppStatus  `json:"apps"`
 }
 
@@ -31,6 +32,25 @@ type EngineStatus struct {
 	Reachable bool   `json:"reachable"`
 	Version   string `json:"version,omitempty"`
 	Reason    string `json:"reason,omitempty"` // why not
+}
+
+// A DiskLevel says how full a disk is.
+type DiskLevel string
+
+// The levels of a disk.
+const (
+	DiskEnough   DiskLevel = "enough"
+	DiskLow      DiskLevel = "low"      // what is superfluous goes
+	DiskCritical DiskLevel = "critical" // nothing may grow; on the engine's disk no app runs
+)
+
+// DiskStatus is one disk that the agent watches.
+type DiskStatus struct {
+	Name  string    `json:"name"` // what is on it
+	Path  string    `json:"path"`
+	Level DiskLevel `json:"level"`
+	Free  uint64    `json:"free"` // bytes, at the last look
+	Total uint64    `json:"total"`
 }
 
 // AppStatus is one app in AgentStatus.

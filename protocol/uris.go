@@ -92,6 +92,7 @@ const (
 	CodeInternal     Code = "internal"
 	CodeDisabled     Code = "disabled_by_policy"
 	CodeTooLarge     Code = "too_large"
+	CodeDiskFull     Code = "disk_full" // nothing may grow now; it may later
 	CodeUnauthorized Code = "unauthorized"
 )
 

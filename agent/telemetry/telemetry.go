@@ -2,7 +2,9 @@
 // connection, and then, as a heartbeat, the same status again with the machine's
 // figures of the instant (wire §6.1).
 //
-// A heartbeat never changes the status (design S5). One that the studio answers
+// A heartbeat never changes the status (design S5), with the contract's one
+// exception: CONNECTED reads EMERGENCY for as long as the disk is critical, and
+// the studio is told of both changes at once. A heartbeat that the studio answers
 // with an error is a heartbeat; only silence counts against the connection, and
 // two silences in a row end it. Heartbeats come at no fixed second, so that a
 // fleet which was switched on together does not beat together.
@@ -36,6 +38,7 @@ type Config struct {
 	Device        func() (swarmKey, deviceKey uint64) // asked each time: a device may be moved
 	Machine       machine
 	TunnelCapable bool
+	Emergency     func() bool  // the disk is critical
 	BaseURL       func(string) // told the address of the studio's pages, each time that it is answered
 	Log           zerolog.Logger
 
@@ -46,14 +49,19 @@ type Config struct {
 
 // A Reporter tells one device's status. Make it with New.
 type Reporter struct {
-	cfg Config
+	cfg  Config
+	wake chan struct{} // capacity 1
 
 	mu      sync.Mutex
-	current protocol.DeviceState
+	current protocol.DeviceState // as the greeting has it
+	told    protocol.DeviceState // last, on whatever connection
 }
 
 // New makes a Reporter that has told nothing yet.
 func New(cfg Config) *Reporter {
+	if cfg.Emergency == nil {
+		cfg.Emergency = func() bool { return false }
+	}
 	if cfg.Every == 0 {
 		cfg.Every = 30 * time.Second
 	}
@@ -63,7 +71,16 @@ func New(cfg Config) *Reporter {
 	if cfg.Silent == 0 {
 		cfg.Silent = 2
 	}
-	return &Reporter{cfg: cfg, current: protocol.Configuring}
+	return &Reporter{cfg: cfg, wake: make(chan struct{}, 1), current: protocol.Configuring}
+}
+
+// Changed makes the next heartbeat come at once, where an emergency has begun or
+// ended since the studio was told last.
+func (r *Reporter) Changed() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Report tells that the device is in state s now, which heartbeats repeat from
@@ -80,7 +97,7 @@ func (r *Reporter) Report(ctx context.Context, link *messenger.Link, s protocol.
 func (r *Reporter) Beat(ctx context.Context, link *messenger.Link) {
 	silent := 0
 	pause := backoff.Jitter(r.cfg.Every) // anywhere in the first interval
-	for backoff.Sleep(ctx, pause) == nil {
+	for r.sleep(ctx, pause) {
 		r.mu.Lock()
 		s := r.current
 		r.mu.Unlock()
@@ -106,7 +123,40 @@ func (r *Reporter) Beat(ctx context.Context, link *messenger.Link) {
 	}
 }
 
+// sleep waits for the next heartbeat; false at the end of ctx.
+func (r *Reporter) sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return ctx.Err() == nil
+		case <-ctx.Done():
+			return false
+		case <-r.wake:
+			r.mu.Lock()
+			news := r.status(r.current) != r.told
+			r.mu.Unlock()
+			if news {
+				return ctx.Err() == nil
+			}
+		}
+	}
+}
+
+// status is what the studio is told when the device is in state s.
+func (r *Reporter) status(s protocol.DeviceState) protocol.DeviceState {
+	if s == protocol.Connected && r.cfg.Emergency() {
+		return protocol.Emergency
+	}
+	return s
+}
+
 func (r *Reporter) tell(ctx context.Context, link *messenger.Link, s protocol.DeviceState) error {
+	s = r.status(s)
+	r.mu.Lock()
+	r.told = s
+	r.mu.Unlock()
 	swarm, device := r.cfg.Device()
 	status := protocol.DeviceStatus{
 		SwarmKey: swarm, DeviceKey: device, Status: s, WAMPSessionID: link.ID(),

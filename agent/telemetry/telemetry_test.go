@@ -7,6 +7,7 @@ import (
 	stdlog "log"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,6 +159,51 @@ func TestHeartbeatRepeatsTheStatusThatWasTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAnEmergencyIsToldAtOnceAndItsEndToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		s, cfg := newStudio(t), config(t)
+		cfg.Emergency = full.Load
+		cfg.Every = time.Hour
+		r := New(cfg)
+		s.connect(t, func(ctx context.Context, link *messenger.Link) error {
+			_ = r.Report(ctx, link, protocol.Configuring)
+			err := r.Report(ctx, link, protocol.Connected)
+			r.Beat(ctx, link)
+			return err
+		})
+		for _, now := range []bool{false, true, true, false} {
+			full.Store(now)
+			r.Changed() // also where nothing did
+			time.Sleep(time.Second)
+		}
+		var told []any
+		for _, b := range s.reports() {
+			told = append(told, b.status["status"])
+		}
+		if want := []any{"CONFIGURING", "CONNECTED", "EMERGENCY", "CONNECTED"}; !reflect.DeepEqual(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+	})
+}
+
+func TestADeviceThatComesUpInAnEmergencySaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, cfg := newStudio(t), config(t)
+		cfg.Emergency = func() bool { return true }
+		r := New(cfg)
+		s.connect(t, func(ctx context.Context, link *messenger.Link) error {
+			_ = r.Report(ctx, link, protocol.Configuring)
+			return r.Report(ctx, link, protocol.Connected)
+		})
+		synctest.Wait()
+		told := s.reports()
+		if len(told) != 2 || told[0].status["status"] != "CONFIGURING" || told[1].status["status"] != "EMERGENCY" {
+			t.Errorf("told %v, want CONFIGURING, then EMERGENCY", told)
+		}
+	})
 }
 
 func TestHeartbeatsHaveNoFixedSecond(t *testing.T) {

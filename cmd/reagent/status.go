@@ -66,6 +66,9 @@ func printStatus(out io.Writer, s config.LiveStatus, now time.Time) error {
 	} else {
 		line("engine", "does not answer: %s", s.Engine.Reason)
 	}
+	for _, d := range s.Disks {
+		line("disk", "%s, %.1f of %.1f GB free: %s, %s", d.Level, float64(d.Free)/1e9, float64(d.Total)/1e9, d.Name, d.Path)
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}

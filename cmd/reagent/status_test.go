@@ -24,6 +24,7 @@ func sampleStatus() protocol.AgentStatus {
 		Name: "press-07", Serial: "0b0f3f0e",
 		State: "offline", Since: noon.Add(-90 * time.Second), NextTry: noon.Add(12 * time.Second), Router: "wss://router.example.test/ws-re-dev", Reason: "connection refused\x1b[2J\ttwice",
 		Engine: protocol.EngineStatus{Reachable: true, Version: "20.10.24"},
+		Disks:  []protocol.DiskStatus{{Name: "container engine", Path: "/var/lib/docker", Level: protocol.DiskLow, Free: 2_100_000_000, Total: 31_000_000_000}},
 		Apps: []protocol.AppStatus{
 			{AppKey: 7, Stage: protocol.Prod, Name: "web", State: protocol.Running, Version: "1.0.0"},
 			{AppKey: 1208, Stage: protocol.Dev, Name: "a-longer-name", State: protocol.Failed, Error: "pull: no such image"},

@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"reagent/agent/disk"
+	"reagent/config"
+	"reagent/container"
+	"reagent/persistence/device"
+)
+
+// defaultRoot is where an engine keeps its data that did not say so yet.
+const defaultRoot = "/var/lib/docker"
+
+// dataRoot finds the engine's folder on this machine; "" where it is not here.
+func dataRoot(engine *container.Engine) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		if !engine.Local() || runtime.GOOS != "linux" {
+			return "", nil // elsewhere engines live in a machine of their own
+		}
+		info, err := engine.Ping(ctx)
+		root := info.DataRoot
+		if err != nil || root == "" {
+			root = defaultRoot
+		}
+		if _, statErr := os.Stat(root); statErr != nil {
+			if err != nil {
+				return "", err
+			}
+			return "", fmt.Errorf("the engine's folder is not on this machine: %w", statErr)
+		}
+		return root, nil
+	}
+}
+
+// guardDisk makes the guard of this device's disks. Nothing is asked of the
+// engine, the apps or the studio before it runs.
+func guardDisk(cfg *config.Config, timing Timing, engine *container.Engine, store *device.Store, studio backend, images disk.Pruner, changed func(), log zerolog.Logger) *disk.Guard {
+	return disk.New(disk.Config{
+		DataRoot: dataRoot(engine),
+		Folders:  []string{cfg.AppsDir, filepath.Dir(cfg.Database)},
+		Steps: disk.Steps(disk.Sources{
+			Images: images,
+			Appliance: func() bool {
+				id := cfg.DeviceFile.Identity()
+				return (id.ApplianceDomain != "" || id.BoardModel == "appliance") && studio.Online()
+			},
+			CollectGarbage: func(ctx context.Context) error {
+				answer, err := studio.collectGarbage(ctx)
+				if err == nil {
+					log.Info().Interface("answer", answer).Msg("the registry collected its garbage")
+				}
+				return err
+			},
+		}),
+		Reserve: store.Reserve,
+		Changed: changed,
+		Limits:  timing.Disk,
+		Waits:   timing.DiskWaits,
+		Log:     log,
+	})
+}
+
+// afterFirstLook runs a part when the guard has looked, so that no app is
+// started on a disk that is full already. A guard that does not get to it holds
+// nothing up for long.
+func afterFirstLook(guard *disk.Guard, limit time.Duration, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		late := time.NewTimer(limit)
+		defer late.Stop()
+		select {
+		case <-guard.Ready():
+		case <-late.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		return run(ctx)
+	}
+}
