@@ -85,7 +85,9 @@ var meanings = []struct {
 	{"no such container", ErrNotFound},
 	{"is already in use by container", ErrConflict},
 	{"daemon is shutting down", ErrUnavailable},
-	{"/containerd.sock", ErrUnavailable}, // the engine lives, its containerd does not
+	{"cannot connect to the docker daemon", ErrUnavailable}, // compose, as it was said until 2025 …
+	{"failed to connect to the docker api", ErrUnavailable}, // … and since
+	{"/containerd.sock", ErrUnavailable},                    // the engine lives, its containerd does not
 }
 
 // linkMeanings are the texts by which the engine says that it did not get
