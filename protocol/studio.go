@@ -237,9 +237,9 @@ type RegistryLogin struct {
 }
 
 // CreateRelease enters a version whose images were pushed. The same version
-// again adds its architectures; ports, defaults and definition replace those that
-// were there unless they are null. In a new version null stands for the app's own
-// ports and defaults.
+// again adds its architectures; ports and defaults replace those that were there
+// unless they are null. In a new version null stands for the app's own. An image
+// that the registry does not have is refused.
 //
 // Compose is the definition of a compose app. A service without "image" gets the
 // one that was pushed for it (RegistryServiceImage), for the device's
