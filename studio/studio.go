@@ -121,7 +121,7 @@ func New(cfg Config) (_ *Studio, err error) {
 		return nil, err
 	}
 	if s.registry, err = registry.New(registry.Config{
-		Folder: filepath.Join(cfg.Data, "registry"), Principals: s.store, PublicURL: s.url,
+		Folder: filepath.Join(cfg.Data, "registry"), Principals: s.store, Releases: s.store, PublicURL: s.url,
 		Log: cfg.Log.With().Str("part", "registry").Logger(),
 	}); err != nil {
 		return nil, err

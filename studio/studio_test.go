@@ -255,7 +255,7 @@ func TestAnAppLogsInWithItsDerivedCredential(t *testing.T) {
 	_, file := s.AddDevice("press")
 	device := s.As(file)
 	admin.Ask(protocol.StudioCreateApp, protocol.CreateApp{Name: "web"}, nil)
-	admin.Ask(protocol.StudioCreateRelease, protocol.CreateRelease{App: "web", Version: "1", Architectures: []string{"amd64"}}, nil)
+	admin.Release(protocol.CreateRelease{App: "web", Version: "1", Architectures: []string{"amd64"}})
 	answer, err := device.Call(t.Context(), protocol.GetAppCredKey, nil, nil)
 	if err != nil {
 		t.Fatal(err)

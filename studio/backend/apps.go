@@ -2,9 +2,9 @@ package backend
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"strings"
+	"maps"
+	"slices"
 
 	"reagent/protocol"
 	"reagent/studio/store"
@@ -33,15 +33,27 @@ func (b *Backend) listApps(context.Context, caller, nothing) (protocol.AppList, 
 
 func (b *Backend) appRow(a store.App) (protocol.AppRow, error) {
 	owner, _ := b.store.Account(fmt.Sprint(a.Owner)) // may be gone
-	row := protocol.AppRow{AppKey: a.Key, Name: a.Name, Owner: owner.Name, Created: a.Created, Releases: []protocol.ReleaseRow{}}
+	row := protocol.AppRow{
+		AppKey: a.Key, Name: a.Name, Owner: owner.Name, Created: a.Created,
+		Ports: list(a.Ports), EnvironmentTemplate: dict(a.Template), Releases: []protocol.ReleaseRow{},
+	}
 	all, err := b.store.Releases(a.Key)
 	for _, r := range all {
-		row.Releases = append(row.Releases, protocol.ReleaseRow{
-			ReleaseKey: r.Key, Version: r.Version, Architectures: r.Architectures, Ports: r.Ports,
-			EnvironmentTemplate: r.Template, Created: r.Created,
-		})
+		row.Releases = append(row.Releases, releaseRow(a, r))
 	}
 	return row, err
+}
+
+func releaseRow(a store.App, r store.Release) protocol.ReleaseRow {
+	row := protocol.ReleaseRow{
+		ReleaseKey: r.Key, Version: r.Version, Kind: r.Kind(), Architectures: r.Architectures,
+		Ports: list(r.Ports), EnvironmentTemplate: dict(r.Template), Created: r.Created,
+	}
+	if r.Compose != nil {
+		services, _ := protocol.ComposeServices(a.Name, r.Compose) // was checked when it was entered
+		row.Services = slices.Sorted(maps.Keys(services))
+	}
+	return row
 }
 
 // ownApp finds an app that the caller may push into.
@@ -67,71 +79,124 @@ func (b *Backend) registryLogin(_ context.Context, c caller, in protocol.AppArgs
 	return login, nil
 }
 
-func (b *Backend) createRelease(_ context.Context, c caller, in protocol.CreateRelease) (protocol.AppRow, error) {
+// createRelease enters a version whose images were pushed.
+func (b *Backend) createRelease(ctx context.Context, c caller, in protocol.CreateRelease) (protocol.AppRow, error) {
 	a, err := b.ownApp(c, in.App)
 	if err != nil {
 		return protocol.AppRow{}, err
 	}
-	var ports []protocol.PortRule
-	if in.Ports != nil {
-		// Through the same reader that the device uses: what it would refuse is
-		// refused here.
-		raw := make([]any, 0, len(in.Ports))
-		for _, rule := range in.Ports {
-			rule.HostPort, rule.CloudRemotePort = 0, 0 // the device's to assign
-			raw = append(raw, protocol.Wire(rule))
-		}
-		if ports, err = protocol.ParsePortRules(raw); err != nil {
-			return protocol.AppRow{}, invalid("ports: %v", err)
-		}
+	ports, err := checkPorts(in.Ports)
+	if err != nil {
+		return protocol.AppRow{}, err
 	}
 	if err := checkEnvironment(in.EnvironmentTemplate, "defaultValue"); err != nil {
 		return protocol.AppRow{}, err
 	}
-	if _, err := b.store.AddRelease(a.Key, in.Version, in.Architectures, ports, in.EnvironmentTemplate); err != nil {
+	definition, err := released(a, in.Compose)
+	if err != nil {
+		return protocol.AppRow{}, err
+	}
+	if err := b.enter(ctx, a, store.Release{
+		App: a.Key, Version: in.Version, Architectures: in.Architectures, Compose: definition,
+		Ports: ports, Template: in.EnvironmentTemplate,
+	}); err != nil {
 		return protocol.AppRow{}, err
 	}
 	return b.appRow(a)
 }
 
-// mostEnvironment bounds the variables of one app, as JSON.
-const mostEnvironment = 256 << 10
-
-// checkEnvironment refuses variables that no container could get. Each value is
-// an object that holds it under key.
-func checkEnvironment(env map[string]any, key string) error {
-	for name, v := range env {
-		if err := checkVariable(name); err != nil {
-			return err
-		}
-		d, ok := protocol.AsDict(v)
-		if !ok {
-			return invalid("the variable %s is not an object with %q", name, key)
-		}
-		switch value := d[key].(type) {
-		case nil, bool, float64, int64, uint64:
-		case string:
-			if strings.ContainsRune(value, 0) {
-				return invalid("the value of %s contains a NUL", name)
+// enter adds a release whose images are in the registry.
+func (b *Backend) enter(ctx context.Context, a store.App, r store.Release) error {
+	if err := store.CheckRelease(r); err != nil {
+		return err
+	}
+	for _, arch := range r.Architectures {
+		for _, repository := range r.Images(a, arch) {
+			switch there, err := b.cfg.Images.Has(ctx, repository, r.Version); {
+			case err != nil:
+				return fmt.Errorf("look for %s:%s: %w", repository, r.Version, err)
+			case !there:
+				return conflicts("the registry has no image %s:%s: push it first", repository, r.Version)
 			}
-		default:
-			return invalid("the value of %s is not text, a number or a boolean", name)
 		}
 	}
-	if raw, err := json.Marshal(env); err != nil || len(raw) > mostEnvironment {
-		return invalid("the environment is larger than %d bytes", mostEnvironment)
-	}
-	return nil
+	_, err := b.store.AddRelease(r)
+	return err
 }
 
-func checkVariable(name string) error {
-	valid := name != "" && len(name) <= 128
-	for i, r := range name {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '_'
-		valid = valid && (letter || i > 0 && r >= '0' && r <= '9')
+// checkPorts reads port rules as the device does: what it would refuse is refused
+// here. Nil stays nil.
+func checkPorts(in []protocol.PortRule) ([]protocol.PortRule, error) {
+	if in == nil {
+		return nil, nil
 	}
-	if !valid {
-		return invalid("%q is no name of a variable: letters, digits and '_', not beginning with a digit", name)
+	if len(in) > mostPorts {
+		return nil, invalid("ports: more than %d rules", mostPorts)
 	}
-	return nil
+	raw := make([]any, 0, len(in))
+	for _, rule := range in {
+		rule.HostPort, rule.CloudRemotePort = 0, 0 // the device's to assign
+		raw = append(raw, protocol.Wire(rule))
+	}
+	rules, err := protocol.ParsePortRules(raw)
+	if err != nil {
+		return nil, invalid("ports: %v", err)
+	}
+	return rules, nil
+}
+
+func (b *Backend) setEnvironment(_ context.Context, c caller, in protocol.SetAppEnvironment) (protocol.AppRow, error) {
+	return b.changeApp(c, in.App, func(a *store.App) error {
+		template := dict(a.Template)
+		for _, name := range in.Unset {
+			delete(template, name)
+		}
+		for name, value := range in.Set {
+			template[name] = map[string]any{"defaultValue": value}
+		}
+		a.Template = template
+		return checkEnvironment(template, "defaultValue")
+	})
+}
+
+func (b *Backend) setPorts(_ context.Context, c caller, in protocol.SetAppPorts) (protocol.AppRow, error) {
+	return b.changeApp(c, in.App, func(a *store.App) (err error) {
+		a.Ports, err = checkPorts(in.Ports)
+		return err
+	})
+}
+
+func (b *Backend) changeApp(c caller, app string, change func(*store.App) error) (protocol.AppRow, error) {
+	a, err := b.ownApp(c, app)
+	if err != nil {
+		return protocol.AppRow{}, err
+	}
+	if a, err = b.store.ChangeApp(a.Key, change); err != nil {
+		return protocol.AppRow{}, err
+	}
+	return b.appRow(a)
+}
+
+func (b *Backend) deleteRelease(_ context.Context, c caller, in protocol.DeleteRelease) (protocol.AppRow, error) {
+	a, err := b.ownApp(c, in.App)
+	if err != nil {
+		return protocol.AppRow{}, err
+	}
+	if _, err := b.store.DeleteRelease(a.Key, in.Version); err != nil {
+		return protocol.AppRow{}, err
+	}
+	return b.appRow(a)
+}
+
+func (b *Backend) deleteApp(_ context.Context, c caller, in protocol.AppArgs) (protocol.AppRow, error) {
+	a, err := b.ownApp(c, in.App)
+	if err != nil {
+		return protocol.AppRow{}, err
+	}
+	row, err := b.appRow(a)
+	if err != nil {
+		return row, err
+	}
+	_, err = b.store.DeleteApp(a.Key)
+	return row, err
 }

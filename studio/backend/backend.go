@@ -74,10 +74,15 @@ type Procedure func(ctx context.Context, r Request) Reply
 // A Topic is told the arguments of events, one at a time.
 type Topic func(ctx context.Context, args []any)
 
-// Images hands out logins to the image registry.
+// Images is the image registry: it hands out logins, knows what was pushed, and
+// removes what nobody refers to.
 type Images interface {
 	PullToken(account uint64, device string) string
 	PushLogin(account, appKey uint64) (username, password string)
+	// Has tells whether an image is there; it stays there for some hours, so
+	// that it can be entered as a release's.
+	Has(ctx context.Context, repository, tag string) (bool, error)
+	Collect(ctx context.Context) (protocol.GarbageCollected, error)
 }
 
 // Address says where the studio is reached from outside.
@@ -101,6 +106,7 @@ type Config struct {
 
 	DeliverLimit   time.Duration // how long a device may take for a wish; default 10 s
 	ReconcileEvery time.Duration // how often the router is asked who is there; default 5 min
+	CollectPause   time.Duration // how often run_gc collects, whoever calls it; default 5 min
 
 	Log zerolog.Logger
 }
@@ -111,6 +117,8 @@ type Backend struct {
 	store *store.Store
 	log   zerolog.Logger
 	kick  chan uint64 // devices with wishes to deliver
+
+	garbage garbage
 
 	mu          sync.Mutex // guards what follows
 	delivering  map[uint64]*turn
@@ -130,6 +138,9 @@ func New(cfg Config) *Backend {
 	}
 	if cfg.DeliverLimit == 0 {
 		cfg.DeliverLimit = 10 * time.Second
+	}
+	if cfg.CollectPause == 0 {
+		cfg.CollectPause = 5 * time.Minute
 	}
 	if cfg.ReconcileEvery == 0 {
 		cfg.ReconcileEvery = 5 * time.Minute
@@ -185,6 +196,7 @@ func (b *Backend) Procedures() map[string]Procedure {
 			return p.answer(ctx, d, r.Args)
 		})
 	}
+	all[protocol.RunRegistryGC] = b.guard(protocol.RunRegistryGC, contractError, b.runGC)
 	for _, p := range b.userProcedures() {
 		all[p.uri] = b.guard(p.uri, ownError, func(ctx context.Context, r Request) ([]any, error) {
 			c, err := b.caller(r)
@@ -346,6 +358,13 @@ func (b *Backend) userProcedures() []userProcedure {
 		{protocol.StudioStopApp, false, typed(b.stop)},
 		{protocol.StudioRemoveApp, false, typed(b.remove)},
 		{protocol.StudioListStates, false, typed(b.listStates)},
+		{protocol.StudioSetAppEnvironment, false, typed(b.setEnvironment)},
+		{protocol.StudioSetAppPorts, false, typed(b.setPorts)},
+		{protocol.StudioDevelopApp, false, typed(b.develop)},
+		{protocol.StudioPublishApp, false, typed(b.publishVersion)},
+		{protocol.StudioDeleteRelease, false, typed(b.deleteRelease)},
+		{protocol.StudioDeleteApp, false, typed(b.deleteApp)},
+		{protocol.StudioCollectGarbage, true, typed(b.collectGarbage)},
 	}
 }
 

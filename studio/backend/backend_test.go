@@ -448,7 +448,7 @@ func TestArgumentsOfAnyShape(t *testing.T) {
 			}
 		}
 	}
-	for _, uri := range []string{protocol.StudioReadAccount, protocol.StudioAddUser, protocol.StudioListUsers, protocol.StudioRemoveUser, protocol.StudioGrantPrivilege, protocol.StudioRevokePrivilege, protocol.StudioAddDevice, protocol.StudioListDevices, protocol.StudioRemoveDevice, protocol.StudioCreateApp, protocol.StudioListApps, protocol.StudioCreateRegistryToken, protocol.StudioCreateRelease, protocol.StudioDeployApp, protocol.StudioStopApp, protocol.StudioRemoveApp, protocol.StudioListStates} {
+	for _, uri := range []string{protocol.StudioReadAccount, protocol.StudioAddUser, protocol.StudioListUsers, protocol.StudioRemoveUser, protocol.StudioGrantPrivilege, protocol.StudioRevokePrivilege, protocol.StudioAddDevice, protocol.StudioListDevices, protocol.StudioRemoveDevice, protocol.StudioCreateApp, protocol.StudioListApps, protocol.StudioCreateRegistryToken, protocol.StudioCreateRelease, protocol.StudioDeployApp, protocol.StudioStopApp, protocol.StudioRemoveApp, protocol.StudioListStates, protocol.StudioSetAppEnvironment, protocol.StudioSetAppPorts, protocol.StudioDevelopApp, protocol.StudioPublishApp, protocol.StudioDeleteRelease, protocol.StudioDeleteApp} {
 		for _, args := range shapes(odd[:len(odd)-1]) {
 			d, _ := protocol.AsDict(protocol.Arg(args, 0))
 			if (uri == protocol.StudioStopApp || uri == protocol.StudioRemoveApp || uri == protocol.StudioRemoveDevice) && d["device"] == "press" {

@@ -128,8 +128,16 @@ func (b *Backend) requestedStates(_ context.Context, d store.Device, args []any)
 	}
 	rows := []any{}
 	for _, o := range all {
-		if o.Wished && o.App.Key != 0 {
+		switch {
+		case !o.Wished || o.App.Key == 0:
+			continue
+		case renderable(d, o):
 			rows = append(rows, b.wishRow(d, o))
+		}
+		// What the list does not tell, or devices do not take from it (life §4.1),
+		// is told when the device says that it is connected.
+		if !renderable(d, o) || o.ID.Stage == protocol.Dev && o.State.At.Before(o.Wish.Wished) {
+			b.note(d.Key, o.ID)
 		}
 	}
 	b.forgetAll(d.Key, asked)
@@ -153,7 +161,7 @@ func (b *Backend) updateApp(ctx context.Context, d store.Device, args []any) ([]
 	if ports, hasPorts := in["ports"]; hasPorts && !hasState {
 		now, err = b.reportPorts(d, id, ports)
 	} else {
-		now, err = b.reportState(d, id, in)
+		now, err = b.reportState(ctx, d, id, in)
 	}
 	if err != nil {
 		return nil, err
@@ -183,7 +191,7 @@ var updateStatuses = map[protocol.UpdateStatus]bool{
 	protocol.UpdateCompleted: true, protocol.UpdateCanceled: true, protocol.UpdatePending: true,
 }
 
-func (b *Backend) reportState(d store.Device, id protocol.AppID, in map[string]any) (store.OnDevice, error) {
+func (b *Backend) reportState(ctx context.Context, d store.Device, id protocol.AppID, in map[string]any) (store.OnDevice, error) {
 	text, _ := protocol.Text(in["state"])
 	state := protocol.State(text)
 	if !state.Valid() {
@@ -201,6 +209,11 @@ func (b *Backend) reportState(d store.Device, id protocol.AppID, in map[string]a
 	before, err := b.store.AppOn(d.Key, id)
 	if err != nil {
 		return before, err
+	}
+	if state == protocol.Published {
+		if r.Error, err = b.published(ctx, d, before); err != nil {
+			return before, err
+		}
 	}
 	now, err := b.store.Report(d.Key, r)
 	if err != nil {

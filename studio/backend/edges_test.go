@@ -35,6 +35,12 @@ type broken struct{}
 
 func (broken) PullToken(uint64, string) string           { panic("no key") }
 func (broken) PushLogin(uint64, uint64) (string, string) { panic("no key") }
+func (broken) Has(context.Context, string, string) (bool, error) {
+	return false, errors.New("the disk is gone")
+}
+func (broken) Collect(context.Context) (protocol.GarbageCollected, error) {
+	return protocol.GarbageCollected{}, errors.New("the disk is gone")
+}
 
 func onLine(t *testing.T, l *line, roles ...string) (*backend.Backend, *store.Store, store.Device) {
 	t.Helper()

@@ -123,10 +123,10 @@ func push(t *testing.T, a *testenv.SessionRig, versions ...string) (releases map
 	var app protocol.AppRow
 	a.Ask(protocol.StudioCreateApp, protocol.CreateApp{Name: "web"}, &app)
 	for _, v := range versions {
-		a.Ask(protocol.StudioCreateRelease, protocol.CreateRelease{
+		app = a.Release(protocol.CreateRelease{
 			App: "web", Version: v, Architectures: []string{"amd64"}, Ports: []protocol.PortRule{{Port: 8080, Name: "page"}, {Port: 53, Protocol: "udp"}},
 			EnvironmentTemplate: map[string]any{"COLOUR": map[string]any{"defaultValue": "red"}},
-		}, &app)
+		})
 	}
 	releases = map[string]uint64{}
 	for _, r := range app.Releases {

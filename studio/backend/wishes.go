@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 func (b *Backend) deploy(ctx context.Context, c caller, in protocol.DeployApp) (protocol.Wished, error) {
-	return b.wish(ctx, c, in.App, in.Device, func(d store.Device, w *store.Wish, now store.OnDevice) error {
+	return b.wishInstalled(ctx, c, in.App, in.Device, func(d store.Device, w *store.Wish, now store.OnDevice) error {
 		r, err := b.wantedRelease(now, in.Version)
 		if err != nil {
 			return err
@@ -61,14 +62,14 @@ func changeEnvironment(env, change map[string]any) (map[string]any, error) {
 }
 
 func (b *Backend) stop(ctx context.Context, c caller, in protocol.AppOnDevice) (protocol.Wished, error) {
-	return b.wish(ctx, c, in.App, in.Device, func(_ store.Device, w *store.Wish, now store.OnDevice) error {
+	return b.wishInstalled(ctx, c, in.App, in.Device, func(_ store.Device, w *store.Wish, now store.OnDevice) error {
 		w.Target = protocol.Present
 		return installed(w, now)
 	})
 }
 
 func (b *Backend) remove(ctx context.Context, c caller, in protocol.RemoveApp) (protocol.Wished, error) {
-	return b.wish(ctx, c, in.App, in.Device, func(_ store.Device, w *store.Wish, now store.OnDevice) error {
+	return b.wishInstalled(ctx, c, in.App, in.Device, func(_ store.Device, w *store.Wish, now store.OnDevice) error {
 		w.Target = protocol.Removed
 		if in.Uninstall {
 			w.Target = protocol.Uninstalled
@@ -89,21 +90,36 @@ func installed(w *store.Wish, now store.OnDevice) error {
 	return nil
 }
 
-// wish writes a wish down and tells the device.
-func (b *Backend) wish(ctx context.Context, c caller, app, device string, change func(store.Device, *store.Wish, store.OnDevice) error) (protocol.Wished, error) {
+// wishInstalled writes down what is wished of an app in stage PROD.
+func (b *Backend) wishInstalled(ctx context.Context, c caller, app, device string, change func(store.Device, *store.Wish, store.OnDevice) error) (protocol.Wished, error) {
 	a, err := b.store.App(app)
 	if err != nil {
 		return protocol.Wished{}, err
 	}
-	d, err := b.device(c, device, protocol.Develop)
+	return b.wish(ctx, c, wanted{app: a, device: device, stage: protocol.Prod, change: change})
+}
+
+// wanted says what is wished of which app where. The device is told what is in
+// with once: it is not written down.
+type wanted struct {
+	app    store.App
+	device string
+	stage  protocol.Stage
+	with   map[string]any
+	change func(store.Device, *store.Wish, store.OnDevice) error
+}
+
+// wish writes a wish down and tells the device.
+func (b *Backend) wish(ctx context.Context, c caller, of wanted) (protocol.Wished, error) {
+	d, err := b.device(c, of.device, protocol.Develop)
 	if err != nil {
 		return protocol.Wished{}, err
 	}
-	id := protocol.AppID{Key: a.Key, Stage: protocol.Prod}
+	id := protocol.AppID{Key: of.app.Key, Stage: of.stage}
 	defer b.turn(d.Key)()
 	now, err := b.store.Wish(d.Key, id, func(w *store.Wish, now store.OnDevice) error {
 		w.Requestor = c.account.Key
-		return change(d, w, now)
+		return of.change(d, w, now)
 	})
 	if err != nil {
 		return protocol.Wished{}, err
@@ -116,9 +132,9 @@ func (b *Backend) wish(ctx context.Context, c caller, app, device string, change
 		out.Reason = "the device is offline; it gets the wish when it comes"
 		return out, nil
 	}
-	if err := b.tell(ctx, d, now); err != nil {
+	if err := b.tell(ctx, d, now, of.with); err != nil {
 		out.Reason = "the device did not take the wish: " + err.Error()
-		b.log.Warn().Err(err).Str("device", d.Name).Str("app", a.Name).Msg("wish not delivered")
+		b.log.Warn().Err(err).Str("device", d.Name).Str("app", of.app.Name).Msg("wish not delivered")
 		return out, nil
 	}
 	out.Delivered = true
@@ -155,16 +171,25 @@ func (b *Backend) turn(device uint64) (end func()) {
 
 // tell asks a device for a state. What it answers with an error of its own is
 // not tried again: it would say the same.
-func (b *Backend) tell(ctx context.Context, d store.Device, o store.OnDevice) error {
+func (b *Backend) tell(ctx context.Context, d store.Device, o store.OnDevice, with map[string]any) error {
+	if !renderable(d, o) {
+		return errNotDescribed
+	}
+	wish := b.wishRow(d, o)
+	maps.Copy(wish, with)
 	limited, cancel := context.WithTimeout(ctx, b.cfg.DeliverLimit)
 	defer cancel()
-	_, err := b.cfg.Session.Call(limited, protocol.Procedure(d.SerialNumber, protocol.RequestAppState), nil, b.wishRow(d, o))
+	_, err := b.cfg.Session.Call(limited, protocol.Procedure(d.SerialNumber, protocol.RequestAppState), nil, wish)
 	var answer *CallError
 	if err == nil || errors.As(err, &answer) && answer.URI == protocol.ErrorContract && answer.Text != "" {
 		b.forget(d.Key, o.ID, time.Now())
 	}
 	return err
 }
+
+// errNotDescribed is for a device that has a session and has not said yet what it
+// is; it does so before it says that it is connected.
+var errNotDescribed = errors.New("it has not said yet of which architecture it is")
 
 // note remembers that a wish is to be delivered.
 func (b *Backend) note(device uint64, id protocol.AppID) {
@@ -239,7 +264,7 @@ func (b *Backend) again(ctx context.Context, d store.Device, id protocol.AppID) 
 		return
 	}
 	if err == nil {
-		err = b.tell(ctx, d, o)
+		err = b.tell(ctx, d, o, nil)
 	}
 	if err != nil && ctx.Err() == nil {
 		b.log.Warn().Err(err).Str("device", d.Name).Stringer("app", id).Msg("wish not delivered again")
@@ -297,9 +322,17 @@ func (b *Backend) past(device uint64, id protocol.AppID, most int) ([]protocol.P
 		return nil, nil
 	}
 	all, err := b.store.History(device, id, most)
+	if err != nil {
+		return nil, err
+	}
+	versions := map[uint64]string{}
+	releases, err := b.store.Releases(id.Key)
+	for _, r := range releases {
+		versions[r.Key] = r.Version
+	}
 	out := make([]protocol.PastState, 0, len(all))
 	for _, p := range all {
-		out = append(out, protocol.PastState{State: p.State, ReleaseKey: p.Release, UpdateStatus: p.UpdateStatus, Error: p.Error, Time: p.At})
+		out = append(out, protocol.PastState{State: p.State, ReleaseKey: p.Release, Version: versions[p.Release], UpdateStatus: p.UpdateStatus, Error: p.Error, Time: p.At})
 	}
 	return out, err
 }

@@ -39,10 +39,11 @@ import (
 // everything is a Principals that knows one user, who may all.
 type everything struct{}
 
-func (everything) Secret(authid string) (string, bool)       { return "s3cret", authid == "1" }
-func (everything) DeviceWithSecret(string) (string, bool)    { return "", false }
-func (everything) MayPull(authid string, _ uint64) bool      { return authid == "1" }
-func (everything) MayPush(authid string, appKey uint64) bool { return authid == "1" && appKey == 6 }
+func (everything) Secret(authid string) (string, bool)                       { return "s3cret", authid == "1" }
+func (everything) DeviceWithSecret(string) (string, bool)                    { return "", false }
+func (everything) MayPull(authid string, _ uint64) bool                      { return authid == "1" }
+func (everything) MayPush(authid string, appKey uint64) bool                 { return authid == "1" && appKey == 6 }
+func (everything) MayPublish(string, uint64) (arch, version string, ok bool) { return "", "", false }
 
 // A shop is a desk with a real registry behind it.
 type shop struct {

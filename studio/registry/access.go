@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/auth"
+
+	"reagent/protocol"
 )
 
 // controllerName is how distribution finds our access controller; the one of a
@@ -46,12 +49,27 @@ func (c *controller) Authorized(req *http.Request, needs ...auth.Access) (*auth.
 	}
 	grant := &auth.Grant{User: auth.UserInfo{Name: who.Subject}}
 	for _, need := range needs {
-		if !who.holds(need) || !r.may(who.Subject, who.App, need.Name, need.Action) {
+		if !who.holds(need) || !r.may(who.Subject, who.App, need.Name, need.Action) || !r.mayName(who.Subject, need, req) {
 			return nil, r.challenge(req, needs, "insufficient_scope")
+		}
+		if push := (auth.Access{Resource: need.Resource, Action: "push"}); who.holds(push) {
+			r.note(need.Name, req)
 		}
 		grant.Resources = append(grant.Resources, need.Resource)
 	}
 	return grant, nil
+}
+
+// mayName tells whether a device may give an image its name: only that of the
+// version which it is to publish.
+func (r *Registry) mayName(subject string, need auth.Access, req *http.Request) bool {
+	if need.Action != "push" || req.Method != http.MethodPut || path.Base(path.Dir(req.URL.Path)) != "manifests" {
+		return true
+	}
+	name := path.Base(req.URL.Path)
+	_, _, appKey, _, _ := protocol.ParseImageName(strings.TrimPrefix(need.Name, protocol.MainRepository)) // may has read it
+	_, version, publishes := r.cfg.Principals.MayPublish(subject, appKey)
+	return !publishes || name == version || strings.Contains(name, ":")
 }
 
 // holds tells whether the token was made for this.

@@ -19,9 +19,13 @@
 // survive a restart, which matters to a pull that began before it. Removing the
 // key's file takes all tokens back.
 //
+// A device pulls; it pushes while it is to publish an app, the images of its own
+// architecture as that version.
+//
 // A Registry may be used from any goroutine. Images are on the disk before a
 // push is acknowledged. Nothing is ever deleted but uploads that nobody
-// finished. An upload ends when the disk runs full or nothing comes for a while.
+// finished, and what neither a release nor a push needs (Collect); it may be
+// killed while it does. An upload ends when the disk runs full or nothing comes for a while.
 // One goroutine of distribution's (its event broadcaster) outlives Close: the
 // library offers no way to end it.
 package registry

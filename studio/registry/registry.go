@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -33,6 +34,9 @@ type Principals interface {
 	// MayPull and MayPush tell whether authid may read or write the images of an app.
 	MayPull(authid string, appKey uint64) bool
 	MayPush(authid string, appKey uint64) bool
+	// MayPublish tells of which architecture, and as which version, a device may
+	// push images of an app now.
+	MayPublish(authid string, appKey uint64) (arch, version string, ok bool)
 }
 
 // Config says where the images lie and who may have them. Folder and Principals
@@ -40,7 +44,8 @@ type Principals interface {
 type Config struct {
 	Folder     string // of its own; made where it is missing
 	Principals Principals
-	PublicURL  string // of the studio, where a proxy speaks TLS in front of it
+	Releases   Releases // whose images are kept; nil = nothing is ever collected
+	PublicURL  string   // of the studio, where a proxy speaks TLS in front of it
 
 	BearerLife time.Duration // of the tokens that /auth/token hands out; default 15 min
 	PullLife   time.Duration // of PullToken's; default 24 h, for pulls take long on thin links
@@ -48,6 +53,7 @@ type Config struct {
 	Idle       time.Duration // a transfer that stands still so long ends; default 1 min
 	MinFree    uint64        // bytes that uploads leave free on the disk; default 256 MiB
 	StaleAfter time.Duration // an upload that nobody finished for so long is removed; default 24 h
+	Settle     time.Duration // what a push was of use for is kept so long; default 25 h, more than its login is good
 
 	Log zerolog.Logger
 }
@@ -59,6 +65,7 @@ func (cfg Config) withDefaults() Config {
 		&cfg.PushLife:   12 * time.Hour,
 		&cfg.Idle:       time.Minute,
 		&cfg.StaleAfter: 24 * time.Hour,
+		&cfg.Settle:     25 * time.Hour,
 	} {
 		if *field == 0 {
 			*field = def
@@ -78,6 +85,9 @@ type Registry struct {
 	mux     *http.ServeMux
 	storage *durable
 	app     *handlers.App
+
+	gate  sync.RWMutex // a collection holds it; read by who relies on what is there
+	clock clock
 }
 
 // The paths that a Registry serves.
@@ -104,24 +114,25 @@ func New(cfg Config) (*Registry, error) {
 	}
 	r := &Registry{
 		cfg: cfg, signer: signer, mux: http.NewServeMux(),
-		storage: newDurable(images),
+		storage: newDurable(images), clock: clock{seen: time.Now()},
 	}
 	forwardLog(cfg.Log)
 	r.app = handlers.NewApp(context.Background(), r.configuration()) // ends with Close
 	r.mux.HandleFunc(PathToken, r.serveToken)
-	r.mux.Handle(PathImages, r.limit(r.app))
+	r.mux.Handle(PathImages, r.limit(r.hold(r.app)))
 	return r, nil
 }
 
 // configuration is the whole of what distribution is told; what is missing
-// (metrics, tracing, redis, notifications, proxy) is off.
+// (metrics, tracing, redis, notifications, proxy) is off. So is its cache of what
+// there is: it would not notice that a collection removed something, and take a
+// manifest whose layers are gone.
 func (r *Registry) configuration() *configuration.Configuration {
 	off := configuration.Parameters{"enabled": false}
 	c := &configuration.Configuration{
 		Version: configuration.CurrentVersion,
 		Storage: configuration.Storage{
 			durableName:   {"driver": r.storage},
-			"cache":       {"blobdescriptor": "inmemory"},
 			"delete":      off,
 			"redirect":    {"disable": true},
 			"maintenance": {"uploadpurging": map[any]any{"enabled": false}}, // Run does it
@@ -136,9 +147,11 @@ func (r *Registry) configuration() *configuration.Configuration {
 // Close ends what New began. Requests should have ended before.
 func (r *Registry) Close() error { return r.app.Shutdown() }
 
-// Run removes uploads that nobody finished, from time to time, until ctx ends.
+// Run removes, from time to time, uploads that nobody finished and what nobody
+// refers to, until ctx ends.
 func (r *Registry) Run(ctx context.Context) error {
-	const pause = time.Hour
+	const pause, collectEvery = time.Hour, 24 * time.Hour
+	var collected time.Time
 	for {
 		select {
 		case <-time.After(rand.N(pause)):
@@ -147,6 +160,13 @@ func (r *Registry) Run(ctx context.Context) error {
 		}
 		if n := r.purge(ctx, time.Now().Add(-r.cfg.StaleAfter)); n > 0 {
 			r.cfg.Log.Info().Int("uploads", n).Msg("unfinished uploads removed")
+		}
+		if time.Since(collected) < collectEvery || r.cfg.Releases == nil {
+			continue
+		}
+		collected = time.Now()
+		if _, err := r.Collect(ctx); err != nil && ctx.Err() == nil {
+			r.cfg.Log.Error().Err(err).Msg("garbage not collected")
 		}
 	}
 }
@@ -187,7 +207,7 @@ func (r *Registry) may(subject string, onlyApp uint64, repository, action string
 	if !ok {
 		return false
 	}
-	_, _, appKey, _, ok := protocol.ParseImageName(name)
+	stage, arch, appKey, _, ok := protocol.ParseImageName(name)
 	if !ok || onlyApp != 0 && onlyApp != appKey {
 		return false
 	}
@@ -195,7 +215,11 @@ func (r *Registry) may(subject string, onlyApp uint64, repository, action string
 	case "pull":
 		return r.cfg.Principals.MayPull(subject, appKey)
 	case "push":
-		return r.cfg.Principals.MayPush(subject, appKey)
+		if r.cfg.Principals.MayPush(subject, appKey) {
+			return true
+		}
+		published, _, ok := r.cfg.Principals.MayPublish(subject, appKey)
+		return ok && stage == protocol.Prod && arch == published
 	}
 	return false
 }

@@ -46,6 +46,7 @@ type people struct {
 	secrets map[string]string
 	pull    map[string][]uint64
 	push    map[string][]uint64
+	publish map[string]string // authid of a device to the version of app 6, for amd64
 }
 
 func (p *people) Secret(authid string) (string, bool) {
@@ -68,6 +69,13 @@ func (p *people) DeviceWithSecret(secret string) (string, bool) {
 
 func (p *people) MayPull(authid string, app uint64) bool { return p.may(p.pull, authid, app) }
 func (p *people) MayPush(authid string, app uint64) bool { return p.may(p.push, authid, app) }
+
+func (p *people) MayPublish(authid string, app uint64) (arch, version string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	version, ok = p.publish[authid]
+	return "amd64", version, ok && app == 6
+}
 
 func (p *people) may(rights map[string][]uint64, authid string, app uint64) bool {
 	p.mu.Lock()

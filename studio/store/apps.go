@@ -1,33 +1,24 @@
 package store
 
 import (
-	"fmt"
+	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"reagent/persistence"
 	"reagent/protocol"
 )
 
-// An App is an app; its images are named after its key and its name.
+// An App is an app; its images are named after its key and its name. Ports and
+// Template are those of its DEV copies, and what a new release inherits.
 type App struct {
-	Key     uint64    `json:"key"`
-	Name    string    `json:"name"`
-	Owner   uint64    `json:"owner"`
-	Created time.Time `json:"created"`
-}
-
-// A Release is one version of an app.
-type Release struct {
-	Key           uint64              `json:"key"`
-	App           uint64              `json:"app"`
-	Version       string              `json:"version"`
-	Architectures []string            `json:"architectures"`
-	Ports         []protocol.PortRule `json:"ports"`
-	Template      map[string]any      `json:"template"` // NAME -> {"defaultValue": …}
-	Created       time.Time           `json:"created"`
+	Key      uint64              `json:"key"`
+	Name     string              `json:"name"`
+	Owner    uint64              `json:"owner"`
+	Ports    []protocol.PortRule `json:"ports,omitempty"`
+	Template map[string]any      `json:"template,omitempty"` // NAME -> {"defaultValue": …}
+	Created  time.Time           `json:"created"`
 }
 
 // CreateApp makes an app.
@@ -75,86 +66,62 @@ func (s *Store) Apps() ([]App, error) {
 	})
 }
 
-// AddRelease enters a version. The same version again adds its architectures, and
-// replaces ports and template unless they are nil.
-func (s *Store) AddRelease(app uint64, version string, architectures []string, ports []protocol.PortRule, template map[string]any) (Release, error) {
-	if version == "" {
-		return Release{}, invalid("the version is empty")
-	}
-	if err := protocol.CheckVersion(version); err != nil {
-		return Release{}, invalid("%s", err)
-	}
-	if len(architectures) == 0 {
-		return Release{}, invalid("a release needs the architecture of an image")
-	}
-	for _, arch := range architectures {
-		if arch == "" || len(arch) > 16 || strings.Trim(arch, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-			return Release{}, invalid("architecture %q: use one such as amd64, arm64 or armv7", clip(arch))
+// ChangeApp changes the ports and the template of an app.
+func (s *Store) ChangeApp(key uint64, change func(*App) error) (App, error) {
+	return update(s, func(tx *persistence.Tx) (App, error) {
+		a, ok := apps.Get(tx, persistence.Key(key))
+		if !ok {
+			return a, notFound("app", strconv.FormatUint(key, 10))
 		}
-	}
-	return update(s, func(tx *persistence.Tx) (Release, error) {
-		if _, ok := apps.Get(tx, persistence.Key(app)); !ok {
-			return Release{}, notFound("app", strconv.FormatUint(app, 10))
+		changed := a
+		changed.Ports, changed.Template = slices.Clone(a.Ports), maps.Clone(a.Template)
+		if err := change(&changed); err != nil {
+			return a, err
 		}
-		bucket := releases.In(persistence.Name(app))
-		r := Release{App: app, Version: version, Created: now(), Ports: []protocol.PortRule{}, Template: map[string]any{}}
-		for _, old := range bucket.All(tx) {
-			if old.Version == version {
-				r = old
-			}
-		}
-		if r.Key == 0 {
-			key, err := releases.Raw().Next(tx)
-			if err != nil {
-				return r, err
-			}
-			r.Key = key
-		}
-		r.Architectures = append(r.Architectures, architectures...)
-		slices.Sort(r.Architectures)
-		r.Architectures = slices.Compact(r.Architectures)
-		if ports != nil {
-			r.Ports = ports
-		}
-		if template != nil {
-			r.Template = template
-		}
-		return r, bucket.Put(tx, persistence.Key(r.Key), r)
+		a.Ports, a.Template = changed.Ports, changed.Template
+		return a, apps.Put(tx, persistence.Key(key), a)
 	})
 }
 
-// Releases lists the versions of an app, oldest first.
-func (s *Store) Releases(app uint64) ([]Release, error) {
-	return view(s, func(tx *persistence.Tx) ([]Release, error) { return releasesOf(tx, app), nil })
-}
-
-func releasesOf(tx *persistence.Tx, app uint64) (all []Release) {
-	for _, r := range releases.In(persistence.Name(app)).All(tx) {
-		all = append(all, r)
-	}
-	return all
-}
-
-// Release finds a version of an app; "" is the newest.
-func (s *Store) Release(app uint64, version string) (Release, error) {
-	all, err := s.Releases(app)
-	if err != nil {
-		return Release{}, err
-	}
-	if version == "" && len(all) > 0 {
-		return all[len(all)-1], nil
-	}
-	for _, r := range all {
-		if r.Version == version {
-			return r, nil
+// DeleteApp removes an app with its releases. One that is on a device, or is
+// wanted there, is refused.
+func (s *Store) DeleteApp(key uint64) (App, error) {
+	return update(s, func(tx *persistence.Tx) (App, error) {
+		a, ok := apps.Get(tx, persistence.Key(key))
+		if !ok {
+			return a, notFound("app", strconv.FormatUint(key, 10))
 		}
+		for _, d := range devices.All(tx) {
+			for _, stage := range stages {
+				if o := onDevice(tx, d.Key, protocol.AppID{Key: key, Stage: stage}); o.Wished || o.State.State != "" && !o.State.State.Gone() {
+					return a, conflict("the app %q is on the device %q: remove it there first", a.Name, d.Name)
+				}
+			}
+		}
+		for _, d := range devices.All(tx) {
+			for _, stage := range stages {
+				if err := forgetOn(tx, d.Key, protocol.AppID{Key: key, Stage: stage}); err != nil {
+					return a, err
+				}
+			}
+		}
+		for _, gone := range []error{
+			releases.In(persistence.Name(key)).Raw().Remove(tx),
+			appNames.Delete(tx, lowerKey(a.Name)),
+			apps.Delete(tx, persistence.Key(key)),
+		} {
+			if gone != nil {
+				return a, gone
+			}
+		}
+		return a, nil
+	})
+}
+
+// forgetOn removes what is known of an app on a device.
+func forgetOn(tx *persistence.Tx, device uint64, id protocol.AppID) error {
+	if err := states.In(at(device, id.Stage)...).Delete(tx, persistence.Key(id.Key)); err != nil {
+		return err
 	}
-	if len(all) == 0 {
-		return Release{}, &protocol.Error{Code: protocol.CodeNotFound, Text: "the app has no version yet: push one"}
-	}
-	known := make([]string, 0, len(all))
-	for _, r := range all[max(0, len(all)-10):] {
-		known = append(known, r.Version)
-	}
-	return Release{}, &protocol.Error{Code: protocol.CodeNotFound, Text: fmt.Sprintf("the app has no version %q; it has %s", clip(version), strings.Join(known, ", "))}
+	return history.In(append(at(device, id.Stage), persistence.Name(id.Key))...).Raw().Remove(tx)
 }

@@ -65,8 +65,8 @@ func newScene(t *testing.T) scene {
 	c.one = must[store.Device](t)(s.AddDevice("press", "sn-1", "arm64"))
 	c.two = must[store.Device](t)(s.AddDevice("mill", "", ""))
 	c.app = must[store.App](t)(s.CreateApp("web", c.user.Key))
-	c.v1 = must[store.Release](t)(s.AddRelease(c.app.Key, "1.0", []string{"amd64"}, []protocol.PortRule{{Port: 80}}, map[string]any{"A": map[string]any{"defaultValue": "x"}}))
-	c.v2 = must[store.Release](t)(s.AddRelease(c.app.Key, "2.0", []string{"amd64"}, nil, nil))
+	c.v1 = must[store.Release](t)(s.AddRelease(store.Release{App: c.app.Key, Version: "1.0", Architectures: []string{"amd64"}, Ports: []protocol.PortRule{{Port: 80}}, Template: map[string]any{"A": map[string]any{"defaultValue": "x"}}}))
+	c.v2 = must[store.Release](t)(s.AddRelease(store.Release{App: c.app.Key, Version: "2.0", Architectures: []string{"amd64"}}))
 	c.wish(t, protocol.Running, c.v1)
 	return c
 }
@@ -149,8 +149,8 @@ func TestNamesAreFoundAndTakenOnce(t *testing.T) {
 	for name, err := range map[string]error{
 		"digits": second(c.AddDevice("42", "", "")), "empty": second(c.AddAccount("")), "control": second(c.AddAccount("a\x1b[2J")),
 		"serial with dot": second(c.AddDevice("x", "a.b", "")), "app ..": second(c.CreateApp("..", 1)), "app digits": second(c.CreateApp("7", 1)),
-		"version": second(c.AddRelease(c.app.Key, "../x", []string{"amd64"}, nil, nil)), "no arch": second(c.AddRelease(c.app.Key, "3", nil, nil, nil)),
-		"odd arch": second(c.AddRelease(c.app.Key, "3", []string{"../.."}, nil, nil)), "privilege": second(c.Grant("Ann", "press", "ROOT")),
+		"version": second(c.AddRelease(store.Release{App: c.app.Key, Version: "../x", Architectures: []string{"amd64"}})), "no arch": second(c.AddRelease(store.Release{App: c.app.Key, Version: "3"})),
+		"odd arch": second(c.AddRelease(store.Release{App: c.app.Key, Version: "3", Architectures: []string{"../.."}})), "privilege": second(c.Grant("Ann", "press", "ROOT")),
 	} {
 		if code(err) != protocol.CodeInvalid {
 			t.Errorf("%s: %v, want %s", name, err, protocol.CodeInvalid)
@@ -158,7 +158,7 @@ func TestNamesAreFoundAndTakenOnce(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"device": second(c.Device("nobody")), "key": second(c.Device("99")), "zero": second(c.Device("0")), "user": second(c.Account("bob")), "app": second(c.App("x")),
-		"release": second(c.Release(c.app.Key, "9")), "unknown app": second(c.AddRelease(99, "1", []string{"amd64"}, nil, nil)),
+		"release": second(c.Release(c.app.Key, "9")), "unknown app": second(c.AddRelease(store.Release{App: 99, Version: "1", Architectures: []string{"amd64"}})),
 	} {
 		if code(err) != protocol.CodeNotFound {
 			t.Errorf("%s: %v, want %s", name, err, protocol.CodeNotFound)
@@ -174,7 +174,7 @@ func second[T any](_ T, err error) error { return err }
 
 func TestTheSameVersionAgainAddsAnArchitecture(t *testing.T) {
 	c := newScene(t)
-	r := must[store.Release](t)(c.AddRelease(c.app.Key, "1.0", []string{"armv7", "amd64"}, nil, nil))
+	r := must[store.Release](t)(c.AddRelease(store.Release{App: c.app.Key, Version: "1.0", Architectures: []string{"armv7", "amd64"}}))
 	if r.Key != c.v1.Key || !reflect.DeepEqual(r.Architectures, []string{"amd64", "armv7"}) || len(r.Ports) != 1 || len(r.Template) != 1 {
 		t.Errorf("release = %+v", r)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,11 +14,20 @@ import (
 // A Wish is what is wanted of an app on a device.
 type Wish struct {
 	Target      protocol.State `json:"target"`
-	Release     uint64         `json:"release"`               // the version wanted
+	Release     uint64         `json:"release"`               // the version wanted, of stage PROD
+	Compose     map[string]any `json:"compose,omitempty"`     // definition of a DEV copy; nil = one container
+	Publication *Publication   `json:"publication,omitempty"` // what a DEV copy is to be published as
 	Environment map[string]any `json:"environment,omitempty"` // NAME -> {"value": …}
 	Requestor   uint64         `json:"requestor"`             // account
 	CredEpoch   uint64         `json:"cred_epoch"`            // generation of the app's credential, from 1
 	Wished      time.Time      `json:"wished"`
+}
+
+// A Publication is a version that a device is to build and push. It stays until
+// the device said PUBLISHED, or a newer wish takes it back.
+type Publication struct {
+	Version string         `json:"version"`
+	Compose map[string]any `json:"compose,omitempty"`
 }
 
 // Reported is what a device said about an app.
@@ -27,6 +37,7 @@ type Reported struct {
 	UpdateStatus protocol.UpdateStatus `json:"update_status,omitempty"`
 	Error        string                `json:"error,omitempty"`
 	Ports        []protocol.PortRule   `json:"ports,omitempty"`
+	Update       *Update               `json:"update,omitempty"` // the last one
 	At           time.Time             `json:"at"`
 }
 
@@ -54,7 +65,12 @@ type OnDevice struct {
 	State  Reported
 	// Wanted and Present are the releases of Wish and State, empty if unknown.
 	Wanted, Present Release
+	// From and To are those of the last update.
+	From, To Release
 }
+
+// stages are those that an app can be on a device in.
+var stages = []protocol.Stage{protocol.Dev, protocol.Prod}
 
 func at(device uint64, stage protocol.Stage) []string {
 	return []string{persistence.Name(device), string(stage)}
@@ -82,7 +98,8 @@ func (s *Store) Wish(device uint64, id protocol.AppID, change func(w *Wish, now 
 }
 
 // Report notes a state that a device reported. A wish that is fulfilled by the
-// app being gone is forgotten.
+// app being gone is forgotten; one to build or to publish, which is done once, is
+// fulfilled by it being done.
 func (s *Store) Report(device uint64, r protocol.StateReport) (OnDevice, error) {
 	return update(s, func(tx *persistence.Tx) (OnDevice, error) {
 		id := protocol.AppID{Key: r.AppKey, Stage: r.Stage}
@@ -91,13 +108,17 @@ func (s *Store) Report(device uint64, r protocol.StateReport) (OnDevice, error) 
 			return o, nil // not an app of ours: nothing to keep
 		}
 		said := o.State
-		said.State, said.UpdateStatus, said.Error, said.At = r.State, r.UpdateStatus, longClip(r.Error), now()
-		_, known := releases.In(persistence.Name(id.Key)).Get(tx, persistence.Key(r.ReleaseKey))
+		said.State, said.UpdateStatus, said.Error, said.At = r.State, r.UpdateStatus, reason(r.Error), now()
+		release := r.ReleaseKey
+		if _, known := releases.In(persistence.Name(id.Key)).Get(tx, persistence.Key(release)); !known {
+			release = 0
+		}
+		said.Update = o.State.Update.after(r, release, o.State, o.Wish.Release)
 		switch {
 		case r.State.Gone():
 			said.Release = 0
-		case known:
-			said.Release = r.ReleaseKey
+		case release != 0:
+			said.Release = release
 		}
 		if err := states.In(at(device, id.Stage)...).Put(tx, persistence.Key(id.Key), said); err != nil {
 			return o, err
@@ -105,9 +126,12 @@ func (s *Store) Report(device uint64, r protocol.StateReport) (OnDevice, error) 
 		if err := remember(tx, device, id, said); err != nil {
 			return o, err
 		}
-		done := o.Wished && o.Wish.Target == said.State && said.State.Gone()
+		if err := fulfil(tx, o, said); err != nil {
+			return o, err
+		}
+		gone := o.Wished && o.Wish.Target == said.State && said.State.Gone()
 		o = onDevice(tx, device, id)
-		if !done {
+		if !gone {
 			return o, nil
 		}
 		if err := wishes.In(at(device, id.Stage)...).Delete(tx, persistence.Key(id.Key)); err != nil {
@@ -115,6 +139,31 @@ func (s *Store) Report(device uint64, r protocol.StateReport) (OnDevice, error) 
 		}
 		return o, states.In(at(device, id.Stage)...).Delete(tx, persistence.Key(id.Key))
 	})
+}
+
+// fulfil takes back what was to be done once and is done: a device that lost its
+// memory is not to do it again. What is left is the wish that it stays there.
+func fulfil(tx *persistence.Tx, o OnDevice, said Reported) error {
+	w := o.Wish
+	switch {
+	case !o.Wished || said.Error != "" || said.State != protocol.Built && said.State != protocol.Published:
+		return nil
+	case said.State == protocol.Published:
+		w.Publication = nil
+	}
+	if w.Target == said.State {
+		w.Target = protocol.Present
+	}
+	return wishes.In(at(o.Device, o.ID.Stage)...).Put(tx, persistence.Key(o.ID.Key), w)
+}
+
+// reason bounds what a device says about a failure: the end of a build's log fits.
+func reason(text string) string {
+	const most = 4 << 10
+	if len(text) <= most {
+		return text
+	}
+	return "…" + strings.ToValidUTF8(text[len(text)-most:], "")
 }
 
 // remember adds a state to the history, unless it is there as the last.
@@ -168,6 +217,10 @@ func onDevice(tx *persistence.Tx, device uint64, id protocol.AppID) OnDevice {
 	of := releases.In(persistence.Name(id.Key))
 	o.Wanted, _ = of.Get(tx, persistence.Key(o.Wish.Release))
 	o.Present, _ = of.Get(tx, persistence.Key(o.State.Release))
+	if u := o.State.Update; u != nil {
+		o.From, _ = of.Get(tx, persistence.Key(u.From))
+		o.To, _ = of.Get(tx, persistence.Key(u.To))
+	}
 	return o
 }
 
@@ -175,7 +228,7 @@ func onDevice(tx *persistence.Tx, device uint64, id protocol.AppID) OnDevice {
 func (s *Store) AppsOn(device uint64) ([]OnDevice, error) {
 	return view(s, func(tx *persistence.Tx) ([]OnDevice, error) {
 		var all []OnDevice
-		for _, stage := range []protocol.Stage{protocol.Dev, protocol.Prod} {
+		for _, stage := range stages {
 			seen := map[uint64]bool{}
 			for key := range wishes.In(at(device, stage)...).Raw().All(tx) {
 				n, _ := persistence.Number(key)
@@ -216,7 +269,7 @@ func hasApp(tx *persistence.Tx, device uint64, id protocol.AppID) (epoch uint64,
 func (s *Store) MayPull(authid string, app uint64) bool {
 	if d, ok := s.DeviceByAuthID(authid); ok {
 		ok, err := view(s, func(tx *persistence.Tx) (bool, error) {
-			for _, stage := range []protocol.Stage{protocol.Dev, protocol.Prod} {
+			for _, stage := range stages {
 				if _, ok := hasApp(tx, d.Key, protocol.AppID{Key: app, Stage: stage}); ok {
 					return true, nil
 				}
@@ -240,6 +293,20 @@ func (s *Store) MayPush(authid string, app uint64) bool {
 		return ok && (a.Administrator() || owned.Owner == a.Key), nil
 	})
 	return ok && err == nil
+}
+
+// MayPublish tells of which architecture, and as which version, a device may push
+// images of an app now: what somebody who may push them wished of it.
+func (s *Store) MayPublish(authid string, app uint64) (arch, version string, ok bool) {
+	d, known := s.DeviceByAuthID(authid)
+	if !known {
+		return "", "", false
+	}
+	o, err := s.AppOn(d.Key, protocol.AppID{Key: app, Stage: protocol.Dev})
+	if err != nil || o.Wish.Publication == nil || !s.MayPush(strconv.FormatUint(o.Wish.Requestor, 10), app) {
+		return "", "", false
+	}
+	return d.Architecture, o.Wish.Publication.Version, true
 }
 
 // accountOf finds the account that logs in under an authid.
