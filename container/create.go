@@ -80,9 +80,8 @@ func (e *Engine) fallBack(ctx context.Context, spec Spec, do func(context.Contex
 
 func (e *Engine) create(ctx context.Context, spec Spec, allowed rights) (id string, err error) {
 	config, host := request(spec, allowed)
-	err = e.call(ctx, e.cfg.Timeout, func(ctx context.Context, p *peer) error {
-		answer, err := p.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
-		id = answer.ID
+	err = e.call(ctx, e.cfg.Timeout, func(ctx context.Context, p *peer) (err error) {
+		id, err = p.make(ctx, config, host, spec)
 		switch {
 		case errdefs.IsConflict(err):
 			return &engineError{ErrConflict, err}

@@ -57,7 +57,8 @@ type peer struct {
 	builder build.BuilderVersion   // that the engine prefers; "" = it does not say
 	rights  atomic.Pointer[rights] // what it allows of "privileged"; nil until known
 
-	plainBuilder atomic.Bool // it has the classic builder only, as a build has shown
+	logs         atomic.Int32 // bounds: does it limit logs by itself
+	plainBuilder atomic.Bool  // it has the classic builder only, as a build has shown
 }
 
 // New makes an Engine. It never dials: the engine may be absent.

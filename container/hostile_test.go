@@ -60,7 +60,13 @@ func TestNonsenseFromTheEngineIsAnError(t *testing.T) {
 				err := e.Build(ctx, container.BuildSpec{Context: bytes.NewReader(make([]byte, 1024))}, nil)
 				return err == nil, err
 			},
-			"prune":  func(ctx context.Context) (bool, error) { _, err := e.PruneDangling(ctx); return false, err },
+			"prune": func(ctx context.Context) (bool, error) { _, err := e.PruneDangling(ctx); return false, err },
+			"cache": func(ctx context.Context) (bool, error) { _, err := e.PruneBuildCache(ctx); return false, err },
+			"volumes": func(ctx context.Context) (bool, error) {
+				found, err := e.Volumes(ctx, nil)
+				return len(found) > 0, err
+			},
+			"volume": func(ctx context.Context) (bool, error) { return false, e.RemoveVolume(ctx, "x") },
 			"wait":   func(ctx context.Context) (bool, error) { _, err := e.Wait(ctx, id); return false, err },
 			"remove": func(ctx context.Context) (bool, error) { return false, e.Remove(ctx, id) },
 			"logs": func(ctx context.Context) (bool, error) {

@@ -105,16 +105,21 @@ func moment(text string) time.Time {
 	return t
 }
 
-// List gives all containers, running or not, that carry the labels; an empty
-// value asks for the label with any value.
-func (e *Engine) List(ctx context.Context, labels map[string]string) ([]Summary, error) {
-	wanted := filters.NewArgs()
+func labelFilter(labels map[string]string) filters.Args {
+	all := filters.NewArgs()
 	for name, value := range labels {
 		if value != "" {
 			name += "=" + value
 		}
-		wanted.Add("label", name)
+		all.Add("label", name)
 	}
+	return all
+}
+
+// List gives all containers, running or not, that carry the labels; an empty
+// value asks for the label with any value.
+func (e *Engine) List(ctx context.Context, labels map[string]string) ([]Summary, error) {
+	wanted := labelFilter(labels)
 	var found []Summary
 	err := e.call(ctx, e.cfg.Timeout, func(ctx context.Context, p *peer) error {
 		rows, err := p.ContainerList(ctx, container.ListOptions{All: true, Filters: wanted})

@@ -1,10 +1,13 @@
 package container_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -179,6 +182,58 @@ func TestEngineFaults(t *testing.T) {
 		}
 		if text := freed.Summary(); !strings.Contains(text, "deleted: sha256:") || !strings.Contains(text, "Total reclaimed space: ") {
 			t.Errorf("summary = %q", text)
+		}
+	})
+
+	t.Run("pruning the build cache takes what no build uses", func(t *testing.T) {
+		files := folder(t, map[string]string{"Dockerfile": "FROM " + image + "\nCOPY Dockerfile /x\n"})
+		// Built, and its image gone: what is left is the cache.
+		spec := container.BuildSpec{Context: bytes.NewReader(files), Tags: []string{private.Prefix + "/built:1"}}
+		if err := e.Build(t.Context(), spec, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.RemoveImage(t.Context(), spec.Tags[0]); err != nil {
+			t.Fatal(err)
+		}
+		freed, err := e.PruneBuildCache(t.Context())
+		if err != nil || len(freed.Deleted) == 0 || freed.Bytes == 0 {
+			t.Errorf("freed %+v, %v, want something", freed, err)
+		}
+		if _, err := e.Image(t.Context(), image); err != nil {
+			t.Errorf("the base after the clean-up: %v", err)
+		}
+	})
+
+	t.Run("logs have a limit where the engine sets none", func(t *testing.T) {
+		limits := func(name string) map[string]string {
+			t.Helper()
+			id := run(t, e, container.Spec{Name: name, Image: image, Log: container.LogLimit{FileSize: 1 << 20, Files: 3}})
+			raw, err := private.API.ContainerInspect(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return raw.HostConfig.LogConfig.Config
+		}
+		want := map[string]string{"max-size": "1048576", "max-file": "3"}
+		for _, name := range []string{"first", "second"} {
+			if got := limits(name); !maps.Equal(got, want) {
+				t.Errorf("limits of the %s = %v, want %v", name, got, want)
+			}
+		}
+		if got := inspect(t, e, run(t, e, container.Spec{Name: "asks-for-none", Image: image})); got.Status != container.StatusRunning {
+			t.Errorf("container = %+v", got)
+		}
+		own := `{"log-driver": "json-file", "log-opts": {"max-size": "50m"}}`
+		if err := os.WriteFile(filepath.Join(private.Dir, "daemon.json"), []byte(own), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		private.Stop()
+		if _, err := e.Ping(t.Context()); !errors.Is(err, container.ErrUnavailable) { // as who watches its events notices
+			t.Errorf("ping = %v, want ErrUnavailable", err)
+		}
+		private.Start()
+		if got, want := limits("third"), map[string]string{"max-size": "50m"}; !maps.Equal(got, want) {
+			t.Errorf("limits where the engine has its own = %v, want %v", got, want)
 		}
 	})
 

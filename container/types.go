@@ -32,6 +32,16 @@ type Spec struct {
 	Mounts      []Mount
 	Devices     []string // host paths, mapped to themselves
 	Ports       []Port
+	Log         LogLimit
+}
+
+// A LogLimit is what a container's log may grow to where the engine would let it
+// grow without end. An engine that was told to limit logs, or that keeps them in
+// another form than files of JSON, does as it was told. The zero value leaves
+// all to the engine.
+type LogLimit struct {
+	FileSize int64 // bytes
+	Files    int
 }
 
 // A Mount is a bind mount.

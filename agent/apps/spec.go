@@ -124,6 +124,7 @@ func (a *Apps) spec(r protocol.AppRequest, version string, release uint64, ports
 		NetworkMode: d.NetworkMode,
 		ExtraHosts:  []string{"host.docker.internal:host-gateway"},
 		Mounts:      d.Mounts,
+		Log:         container.LogLimit{FileSize: 10 << 20, Files: 3}, // no part of the definition either
 	}
 	// What the host happens to have is no part of the definition: a module that
 	// is loaded late must not cost an app its container.
