@@ -249,29 +249,31 @@ func TestOnlyContainersOfThisDeviceAreAdopted(t *testing.T) {
 func TestProbationIsJudgedByWhatTheContainerDoes(t *testing.T) {
 	waits := ProductWaits()
 	start := time.Unix(1e9, 0)
-	swap := device.Swap{ToContainer: "new", Started: start}
-	runs := func(change func(*container.Container)) *container.Container {
+	swap := device.Swap{ToContainers: []string{"new"}, Started: start}
+	runs := func(change func(*container.Container)) sight {
 		c := container.Container{ID: "new", Status: container.StatusRunning, Started: start.Add(-time.Second)}
 		if change != nil {
 			change(&c)
 		}
-		return &c
+		return sight{parts: []container.Container{c}}
 	}
+	ended := func(c *container.Container) { c.Status = container.StatusExited }
 	for name, c := range map[string]struct {
-		seen  *container.Container
+		seen  sight
 		after time.Duration
 		want  verdict
 	}{
-		"still young":       {runs(nil), 29 * time.Second, undecided},
-		"old enough":        {runs(nil), 30 * time.Second, passed},
-		"gone":              {nil, time.Second, failed},
-		"another container": {runs(func(c *container.Container) { c.ID = "x" }), time.Second, failed},
-		"exited well":       {runs(func(c *container.Container) { c.Status = container.StatusExited }), time.Second, failed},
-		"restarted":         {runs(func(c *container.Container) { c.Started = start.Add(time.Second) }), 2 * time.Second, failed},
-		"healthy":           {runs(func(c *container.Container) { c.Health = container.HealthHealthy }), 31 * time.Second, passed},
-		"unhealthy":         {runs(func(c *container.Container) { c.Health = container.HealthUnhealthy }), time.Second, failed},
-		"undecided check":   {runs(func(c *container.Container) { c.Health = container.HealthStarting }), time.Minute, undecided},
-		"check without end": {runs(func(c *container.Container) { c.Health = container.HealthStarting }), 5 * time.Minute, failed},
+		"still young":        {runs(nil), 29 * time.Second, undecided},
+		"old enough":         {runs(nil), 30 * time.Second, passed},
+		"gone":               {sight{}, time.Second, failed},
+		"another container":  {runs(func(c *container.Container) { c.ID = "x" }), time.Second, failed},
+		"exited well":        {runs(ended), time.Second, failed},
+		"a job that is done": {sight{parts: runs(ended).parts, jobs: true}, 30 * time.Second, passed},
+		"restarted":          {runs(func(c *container.Container) { c.Started = start.Add(time.Second) }), 2 * time.Second, failed},
+		"healthy":            {runs(func(c *container.Container) { c.Health = container.HealthHealthy }), 31 * time.Second, passed},
+		"unhealthy":          {runs(func(c *container.Container) { c.Health = container.HealthUnhealthy }), time.Second, failed},
+		"undecided check":    {runs(func(c *container.Container) { c.Health = container.HealthStarting }), time.Minute, undecided},
+		"check without end":  {runs(func(c *container.Container) { c.Health = container.HealthStarting }), 5 * time.Minute, failed},
 	} {
 		if got, reason, wait := judge(swap, c.seen, start.Add(c.after), waits); got != c.want || got == undecided && wait <= 0 || got == failed && reason == "" {
 			t.Errorf("%s: verdict %d (%q, %s), want %d", name, got, reason, wait, c.want)

@@ -2,34 +2,14 @@ package apps
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"reagent/container"
 	"reagent/persistence/device"
 	"reagent/protocol"
 )
-
-// observe finds the app's container. One that is not ours is not seen; whoever
-// wants its name learns that when it is needed.
-func (w *worker) observe(ctx context.Context, j *job) error {
-	c, err := w.a.cfg.Engine.Inspect(ctx, j.cn())
-	switch {
-	case errors.Is(err, container.ErrNotFound):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look at %s: %w", j.cn(), err)
-	}
-	if !w.ours(c, j.have) {
-		return nil
-	}
-	j.seen = &c
-	if j.have.Version == "" && j.have.Swap == nil {
-		w.a.recall(&j.have, c) // the record was lost, and a wish came before the first look
-	}
-	return nil
-}
 
 // ours tells whether a container belongs to this app: by its labels, or because
 // it was adopted with a record.
@@ -42,17 +22,6 @@ func (w *worker) ours(c container.Container, have device.Actual) bool {
 	return ok && id == w.id && have.Adopted
 }
 
-// seenAs is what a container's status means for an app (life §4.2). An unknown
-// word, such as paused, says nothing.
-var seenAs = map[container.Status]protocol.State{
-	container.StatusRunning:    protocol.Running,
-	container.StatusCreated:    protocol.Present,
-	container.StatusRemoving:   protocol.Stopping,
-	container.StatusRestarting: protocol.Failed,
-	container.StatusExited:     protocol.Failed,
-	container.StatusDead:       protocol.Failed,
-}
-
 // correct brings the record in line with what was seen (life §4.3). first is set
 // on the first look after the agent or the engine began: what ended while nobody
 // watched was a victim of that, and counts as no crash.
@@ -63,7 +32,7 @@ func (w *worker) correct(ctx context.Context, j *job, first bool) error {
 		}
 		return nil // the update's phases know what to make of the containers
 	}
-	state, err := w.trueState(ctx, j, first)
+	state, c, err := w.trueState(ctx, j, first)
 	if err != nil || state == j.have.State {
 		return err
 	}
@@ -77,44 +46,41 @@ func (w *worker) correct(ctx context.Context, j *job, first bool) error {
 		return w.set(j, state, reporting{})
 	}
 	j.have.Error = ""
-	c := j.seen
-	if c.Status == container.StatusRestarting {
-		return w.set(j, state, reporting{err: "the container restarts by itself"})
-	}
-	if err := w.set(j, state, reporting{err: fmt.Sprintf("exited with status code %d", c.ExitCode)}); err != nil {
+	if err := w.set(j, state, reporting{err: ending(*c)}); err != nil || c.Status == container.StatusRestarting {
 		return err
 	}
-	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("%s (%s) exited with status code: %d", j.have.AppName, j.have.Stage, c.ExitCode))
+	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("%s (%s) %sexited with status code: %d", j.have.AppName, j.have.Stage, ofService(*c), c.ExitCode))
 	if !first && j.req().Target.Settled() == protocol.Running {
 		w.pause(j, &w.crash, c.Finished.Sub(c.Started))
 	}
 	return nil
 }
 
-func (w *worker) trueState(ctx context.Context, j *job, first bool) (protocol.State, error) {
-	if j.seen != nil {
-		state, known := seenAs[j.seen.Status]
+// trueState is the app's state by what is there; culprit is the container that
+// failed, if it is FAILED because of one.
+func (w *worker) trueState(ctx context.Context, j *job, first bool) (state protocol.State, culprit *container.Container, err error) {
+	if j.seen.there() {
+		state, culprit, known := j.seen.state()
 		if !known {
-			return j.have.State, nil
+			return j.have.State, nil, nil
 		}
-		return state, nil
+		return state, culprit, nil
 	}
 	settledWithout := j.have.State == protocol.Present || j.have.State == protocol.Failed
 	if j.have.State.Gone() || settledWithout && !first || goes(j.req()) {
-		return j.have.State, nil // what is to go is removed, whatever is left of it
+		return j.have.State, nil, nil // what is to go is removed, whatever is left of it
 	}
-	version := j.version()
-	if version == "" {
-		return protocol.Removed, nil
+	if j.version() == "" {
+		return protocol.Removed, nil, nil
 	}
-	_, err := w.a.cfg.Engine.Image(ctx, w.a.image(j.req(), version))
+	there, err := w.hasImages(ctx, j, j.making())
 	switch {
-	case err == nil:
-		return protocol.Present, nil
-	case errors.Is(err, container.ErrNotFound):
-		return protocol.Removed, nil
+	case err != nil:
+		return "", nil, err
+	case there:
+		return protocol.Present, nil, nil
 	}
-	return "", fmt.Errorf("look for the image: %w", err)
+	return protocol.Removed, nil, nil
 }
 
 // A decision is what a worker does next: a step, or a wait, or nothing.
@@ -149,7 +115,7 @@ func (w *worker) plan(j *job, now time.Time) decision {
 	case s != none:
 	case target == protocol.Running && w.outdated(j):
 		s = run
-	case target == protocol.Present && j.seen != nil:
+	case target == protocol.Present && j.seen.there():
 		s = settle // a start was cut off before it took effect
 	}
 	if s == none || s == refused {
@@ -190,19 +156,23 @@ func (j *job) forAnother() bool {
 // about another version, which failed its probation: ports and defaults of that
 // one are not for the version that came back.
 func (w *worker) outdated(j *job) bool {
-	if j.seen == nil || j.wish.Seq == j.have.AdoptedWish || j.forAnother() {
+	if !j.seen.there() || j.asAdopted() {
 		return false
 	}
-	return w.madeFrom(j) != w.a.define(j.req(), j.version()).hash()
+	if j.forAnother() && j.have.Made == nil {
+		return false
+	}
+	return !w.form(j).complete(j) || w.madeFrom(j) != w.form(j).hash(j.making(), j.seen)
 }
 
 // learnHash takes the first wish of the studio for what an adopted container was
 // made from, where the container itself does not tell.
 func (w *worker) learnHash(j *job) error {
-	if j.seen == nil || j.wish.Seq == j.have.AdoptedWish || w.madeFrom(j) != "" {
+	if !j.seen.there() || j.asAdopted() || j.forAnother() || w.madeFrom(j) != "" {
 		return nil
 	}
-	j.have.ConfigHash = w.a.define(j.req(), j.version()).hash()
+	m := j.making()
+	j.have.ConfigHash = w.form(j).hash(m, j.seen)
 	return w.save(j)
 }
 
@@ -210,7 +180,7 @@ func (w *worker) madeFrom(j *job) string {
 	if j.have.ConfigHash != "" {
 		return j.have.ConfigHash
 	}
-	return j.seen.Labels[labelHash]
+	return j.seen.parts[0].Labels[labelHash]
 }
 
 // planSwap goes on with an update that has begun to replace the container. What
@@ -231,7 +201,7 @@ func (w *worker) planSwap(j *job, now time.Time) decision {
 		return decision{step: settle, do: w.commit} // stopped on purpose: nothing is left to watch
 	case w.updateDue(j) && w.updates.wait(now) == 0:
 		return decision{step: update, do: w.update}
-	case w.outdated(j) && j.seen.Status == container.StatusRunning:
+	case w.outdated(j) && j.seen.runs():
 		return decision{step: run, do: w.restartSwap}
 	}
 	verdict, reason, wait := judge(*swap, j.seen, now, w.a.cfg.Waits)
@@ -260,25 +230,43 @@ const (
 	failed
 )
 
-// judge says whether a new version has passed its probation (design S16): it
-// runs, was not restarted, and is healthy if it has a health check.
-func judge(swap device.Swap, seen *container.Container, now time.Time, waits Waits) (v verdict, reason string, wait time.Duration) {
+// judge says whether a new version has passed its probation (design S16): each of
+// its containers runs, was not restarted, and is healthy if it has a health
+// check. A service that did its work is fine.
+func judge(swap device.Swap, seen sight, now time.Time, waits Waits) (v verdict, reason string, wait time.Duration) {
 	age := now.Sub(swap.Started)
-	switch {
-	case seen == nil || seen.ID != swap.ToContainer:
+	starting := ""
+	ids := seen.ids()
+	for _, id := range swap.ToContainers {
+		if !slices.Contains(ids, id) {
+			return failed, "a container of the new version is gone", 0
+		}
+	}
+	if len(ids) == 0 || len(swap.ToContainers) == 0 {
 		return failed, "the container of the new version is gone", 0
-	case seen.Status != container.StatusRunning:
-		return failed, fmt.Sprintf("the new version exited with status code %d", seen.ExitCode), 0
-	case seen.RestartCount > 0 || seen.Started.After(swap.Started):
-		return failed, "the new version restarted", 0
-	case seen.Health == container.HealthUnhealthy:
-		return failed, "the new version is not healthy", 0
+	}
+	for _, c := range seen.parts {
+		of := ofService(c)
+		switch {
+		case seen.done(c):
+		case c.Status != container.StatusRunning:
+			return failed, fmt.Sprintf("%sthe new version exited with status code %d", of, c.ExitCode), 0
+		case c.RestartCount > 0 || c.Started.After(swap.Started):
+			return failed, of + "the new version restarted", 0
+		case c.Health == container.HealthUnhealthy:
+			return failed, of + "the new version is not healthy", 0
+		case c.Health == container.HealthStarting:
+			starting = of
+		}
+	}
+	healthStarting := slices.ContainsFunc(seen.parts, func(c container.Container) bool { return !seen.done(c) && c.Health == container.HealthStarting })
+	switch {
 	case age < waits.Probation:
 		return undecided, "", waits.Probation - age
-	case seen.Health == container.HealthStarting && age < waits.HealthLimit:
+	case healthStarting && age < waits.HealthLimit:
 		return undecided, "", min(waits.Probation, waits.HealthLimit-age)
-	case seen.Health == container.HealthStarting:
-		return failed, fmt.Sprintf("the new version did not become healthy within %s", waits.HealthLimit), 0
+	case healthStarting:
+		return failed, fmt.Sprintf("%sthe new version did not become healthy within %s", starting, waits.HealthLimit), 0
 	}
 	return passed, "", 0
 }

@@ -86,9 +86,11 @@ func (a *Apps) dataFolder(r protocol.AppRequest) string {
 
 func (a *Apps) sharedFolder() string { return filepath.Join(a.cfg.AppsDir, "shared") }
 
-func (a *Apps) define(r protocol.AppRequest, version string) definition {
+// define is a single app as it should be made.
+func (a *Apps) define(m making) definition {
+	r := m.r
 	return definition{
-		Image:       a.image(r, version),
+		Image:       a.image(r, m.version),
 		Environment: r.Environment,
 		Template:    r.EnvironmentTemplate,
 		Ports:       r.Ports,
@@ -103,21 +105,12 @@ func (a *Apps) define(r protocol.AppRequest, version string) definition {
 
 // spec is the container to create for a wish (life §3.3). ports are the managed
 // host ports by "tcp/8080".
-func (a *Apps) spec(r protocol.AppRequest, version string, release uint64, ports map[string]uint16, vars []variable) container.Spec {
-	d := a.define(r, version)
+func (a *Apps) spec(m making, ports map[string]uint16, vars []variable) container.Spec {
+	r, d := m.r, a.define(m)
 	s := container.Spec{
-		Name:  protocol.ContainerName(r.Stage, r.AppKey, r.AppName),
-		Image: d.Image,
-		Labels: map[string]string{
-			labelReal:    "True",
-			labelSerial:  a.cfg.Facts().Serial,
-			labelKey:     strconv.FormatUint(r.AppKey, 10),
-			labelName:    r.AppName,
-			labelStage:   string(r.Stage),
-			labelVersion: version,
-			labelRelease: strconv.FormatUint(release, 10),
-			labelHash:    d.hash(),
-		},
+		Name:        protocol.ContainerName(r.Stage, r.AppKey, r.AppName),
+		Image:       d.Image,
+		Labels:      a.labels(m, d.hash()),
 		TTY:         true,
 		OpenStdin:   r.Stage == protocol.Dev,
 		Privileged:  d.Privileged,
@@ -150,6 +143,20 @@ func (a *Apps) spec(r protocol.AppRequest, version string, release uint64, ports
 		}
 	}
 	return s
+}
+
+// labels are those of a container that is made for an app.
+func (a *Apps) labels(m making, hash string) map[string]string {
+	return map[string]string{
+		labelReal:    "True",
+		labelSerial:  a.cfg.Facts().Serial,
+		labelKey:     strconv.FormatUint(m.r.AppKey, 10),
+		labelName:    m.r.AppName,
+		labelStage:   string(m.r.Stage),
+		labelVersion: m.version,
+		labelRelease: strconv.FormatUint(m.release, 10),
+		labelHash:    hash,
+	}
 }
 
 // owner tells by its labels whose container this is. ok is false for one that

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,38 +14,51 @@ import (
 	"reagent/protocol"
 )
 
-// pull gets the image of the version that is to run (life §3.2).
+// pull gets the images of the version that is to run (life §3.2).
 func (w *worker) pull(ctx context.Context, j *job) error {
 	log := w.a.cfg.AppLog
 	log.Clear(j.cn())
 	log.ClearHistory(j.cn())
-	version := j.version()
-	if err := w.fetch(ctx, j, version, protocol.Downloading); err != nil {
+	m := j.making()
+	if err := w.fetch(ctx, j, m, protocol.Downloading); err != nil {
 		return err
 	}
 	j.takeVersion()
 	if err := w.set(j, protocol.Present, reporting{}); err != nil {
 		return err
 	}
-	log.Agent(j.cn(), fmt.Sprintf("Succesfully installed the app: %s (Version: %s)", j.have.AppName, version))
+	log.Agent(j.cn(), fmt.Sprintf("Succesfully installed the app: %s (Version: %s)", j.have.AppName, m.version))
 	return nil
 }
 
-// fetch pulls one version. The app enters state when the engine has accepted the
-// pull, unless it is in it already.
-func (w *worker) fetch(ctx context.Context, j *job, version string, state protocol.State) error {
-	if version == "" {
-		return errors.New("the request names no version: set present_version or newest_version")
+// fetch pulls the images of one version. The app enters state when the engine
+// has accepted the pull, unless it is in it already.
+func (w *worker) fetch(ctx context.Context, j *job, m making, state protocol.State) error {
+	if m.version == "" {
+		return errNoVersion
 	}
-	log := w.a.cfg.AppLog
-	log.Agent(j.cn(), fmt.Sprintf("Initialising download for the app: %s...", j.have.AppName))
-	cred, err := w.credential(ctx, j.req())
+	refs, err := w.formOf(m.project()).images(m)
 	if err != nil {
 		return err
 	}
-	ref := w.a.image(j.req(), version)
+	log := w.a.cfg.AppLog
+	log.Agent(j.cn(), fmt.Sprintf("Initialising download for the app: %s...", j.have.AppName))
+	cred, err := w.credential(ctx, m.r)
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		if err := w.fetchImage(ctx, j, ref, cred, state); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *worker) fetchImage(ctx context.Context, j *job, ref string, cred *container.Credential, state protocol.State) error {
+	log := w.a.cfg.AppLog
 	var inState error
-	err = w.a.cfg.Engine.Pull(ctx, ref, cred, func(p container.PullProgress) {
+	err := w.a.cfg.Engine.Pull(ctx, ref, cred, func(p container.PullProgress) {
 		if j.have.State != state && inState == nil {
 			inState = w.set(j, state, reporting{})
 		}
@@ -62,6 +74,26 @@ func (w *worker) fetch(ctx context.Context, j *job, version string, state protoc
 	log.Agent(j.cn(), "Error occured while trying to pull the image: "+err.Error())
 	return fmt.Errorf("pull %s: %w", ref, err)
 }
+
+// hasImages tells whether all images of a version are on the device.
+func (w *worker) hasImages(ctx context.Context, _ *job, m making) (bool, error) {
+	refs, err := w.formOf(m.project()).images(m)
+	if err != nil {
+		return false, err
+	}
+	for _, ref := range refs {
+		_, err := w.a.cfg.Engine.Image(ctx, ref)
+		if errors.Is(err, container.ErrNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look for the image: %w", err)
+		}
+	}
+	return true, nil
+}
+
+var errNoVersion = errors.New("the request names no version: set present_version or newest_version")
 
 // credential asks for a registry token; nobody else does (design S4).
 func (w *worker) credential(ctx context.Context, r protocol.AppRequest) (*container.Credential, error) {
@@ -85,12 +117,12 @@ func (w *worker) runApp(ctx context.Context, j *job) error {
 		return err
 	}
 	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Starting %s...", j.have.AppName))
-	version := j.version()
-	if version == "" {
-		return errors.New("the request names no version: set present_version or newest_version")
+	m := j.making()
+	if m.version == "" {
+		return errNoVersion
 	}
-	_, err := w.a.cfg.Engine.Image(ctx, w.a.image(j.req(), version))
-	if errors.Is(err, container.ErrNotFound) {
+	there, err := w.hasImages(ctx, j, m)
+	if err == nil && !there {
 		// A stop that arrives now lets the download end; only then it counts.
 		if err := w.turn(ctx, pull); err != nil {
 			return err
@@ -109,36 +141,33 @@ func (w *worker) runApp(ctx context.Context, j *job) error {
 // portAttempts bounds how often a start is tried again with other host ports.
 const portAttempts = 3
 
-// launch makes the container as it is wanted and starts it; the app is RUNNING
-// when it returns nil.
+// launch makes the containers as they are wanted and starts them; the app is
+// RUNNING when it returns nil.
 func (w *worker) launch(ctx context.Context, j *job) error {
-	r := j.req()
-	version, release := j.version(), j.release()
-	var bound []container.Port
-	if j.seen != nil {
-		bound = j.seen.Ports
-	}
-	ports, err := w.a.ports.assign(w.id, needs(w.id.Stage, r.Ports, bound), j.have.HostPorts)
+	m, f := j.making(), w.form(j)
+	needs, err := f.ports(j, m)
 	if err != nil {
 		return err
 	}
-	for _, folder := range []string{w.a.sharedFolder(), w.a.dataFolder(r)} {
+	ports, err := w.a.ports.assign(w.id, needs, j.have.HostPorts)
+	if err != nil {
+		return err
+	}
+	for _, folder := range []string{w.a.sharedFolder(), w.a.dataFolder(m.r)} {
 		if err := os.MkdirAll(folder, 0o777); err != nil {
 			return fmt.Errorf("make the app's folder: %w", err)
 		}
 	}
-	var id string
 	var made bool
 	for attempt := 1; ; attempt++ {
 		var vars []variable
 		if err := w.reserve(j, ports); err != nil {
 			return err
 		}
-		if vars, err = w.variables(j, ports); err != nil {
+		if vars, err = w.variables(j, m, ports); err != nil {
 			return err
 		}
-		spec := w.a.spec(r, version, release, ports, vars)
-		id, made, err = w.startAs(ctx, j, spec)
+		made, err = f.start(ctx, j, m, vars)
 		var taken *container.PortError
 		if !errors.As(err, &taken) || attempt == portAttempts {
 			break
@@ -150,23 +179,22 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	c, err := w.running(ctx, id)
-	if err != nil {
+	if j.seen, err = w.running(ctx, j, f); err != nil {
 		return err
 	}
-	j.seen = &c
-	j.have.Version, j.have.ReleaseKey = version, release
+	j.have.Version, j.have.ReleaseKey = m.version, m.release
 	if made {
-		j.have.ConfigHash, j.have.Adopted, j.have.AdoptedWish = w.a.define(r, version).hash(), false, 0
+		j.have.ConfigHash, j.have.Adopted, j.have.AdoptedWish = f.hash(m, j.seen), false, 0
+		j.have.Made = m.made()
 	}
 	if swap := j.have.Swap; swap != nil {
-		swap.ToContainer, swap.Started, swap.Phase = c.ID, time.Now().UTC(), device.SwapProbation
+		swap.ToContainers, swap.Started, swap.Phase = j.seen.ids(), time.Now().UTC(), device.SwapProbation
 	}
 	if err := w.set(j, protocol.Running, reporting{}); err != nil {
 		return err
 	}
-	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Now running app %s (%s)", j.have.AppName, version))
-	w.a.cfg.AppLog.Attach(j.cn(), c.ID)
+	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Now running app %s (%s)", j.have.AppName, m.version))
+	w.attach(j)
 	w.reportPorts(j)
 	return nil
 }
@@ -182,106 +210,36 @@ func (w *worker) reserve(j *job, ports map[string]uint16) error {
 	return w.save(j)
 }
 
-// startAs starts the container that is there if it is as wanted, else makes a
-// new one in its place; made tells which.
-func (w *worker) startAs(ctx context.Context, j *job, spec container.Spec) (id string, made bool, err error) {
-	e := w.a.cfg.Engine
-	if c := j.seen; c != nil {
-		if w.reusable(j, spec) {
-			if err := e.Start(ctx, c.ID); err == nil || !w.replaceable(ctx, j, err) {
-				return c.ID, false, err
-			}
-		}
-		if err := w.end(ctx, *c); err != nil {
-			return "", false, err
-		}
-		j.seen = nil
-	}
-	id, note, err := e.Run(ctx, spec)
-	if errors.Is(err, container.ErrConflict) {
-		return "", false, fmt.Errorf("the name %s is taken by a container that this agent did not make: rename or remove it (docker rename %s …): %w", spec.Name, spec.Name, err)
-	}
-	if note != "" {
-		w.a.cfg.AppLog.Agent(spec.Name, note)
-	}
-	if err != nil {
-		// What was created must not be taken for the app when nobody looks.
-		if c, lookErr := e.Inspect(ctx, spec.Name); lookErr == nil && w.ours(c, j.have) {
-			j.seen = &c
-		}
-		return "", false, fmt.Errorf("start %s: %w", spec.Name, err)
-	}
-	return id, true, nil
-}
-
-// replaceable tells whether a container that does not start is made anew: one
-// that was left half-made by a power cut asks for rights that Run would have
-// lowered, and would never start. An adopted one is not ours to make again.
-func (w *worker) replaceable(ctx context.Context, j *job, err error) bool {
-	var taken *container.PortError // launch finds others
-	return !engineGone(err) && ctx.Err() == nil && !errors.As(err, &taken) && j.wish.Seq != j.have.AdoptedWish
-}
-
-// reusable tells whether the container that is there is the one to start.
-func (w *worker) reusable(j *job, spec container.Spec) bool {
-	c := j.seen
-	if c.Name != spec.Name || c.Status == container.StatusDead || c.Status == container.StatusRemoving || w.outdated(j) {
-		return false
-	}
-	return j.wish.Seq == j.have.AdoptedWish || j.forAnother() && !moved(c.Ports, spec.Ports) || versionOf(c.Image) == versionOf(spec.Image) && samePorts(c.Ports, spec.Ports)
-}
-
-// moved tells whether a port of the container has another host port now, because
-// somebody else took the old one.
-func moved(have, want []container.Port) bool {
-	return slices.ContainsFunc(have, func(h container.Port) bool {
-		return slices.ContainsFunc(want, func(w container.Port) bool {
-			return w.Container == h.Container && w.Protocol == h.Protocol && w.Host != h.Host
-		})
-	})
-}
-
-func samePorts(a, b []container.Port) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	have := map[container.Port]bool{}
-	for _, p := range a {
-		have[p] = true
-	}
-	for _, p := range b {
-		if !have[p] {
-			return false
-		}
-	}
-	return true
-}
-
-// running waits until a container that was started runs.
-func (w *worker) running(ctx context.Context, id string) (container.Container, error) {
+// running waits until what was started runs.
+func (w *worker) running(ctx context.Context, j *job, f form) (sight, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, w.a.cfg.Waits.Running, fmt.Errorf("the container does not run %s after its start", w.a.cfg.Waits.Running))
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := w.a.cfg.Engine.Inspect(ctx, id)
-		switch {
-		case err != nil && context.Cause(ctx) == nil:
-			return c, err
-		case err == nil && c.Status == container.StatusRunning:
-			return c, nil
-		case err == nil && (c.Status == container.StatusExited || c.Status == container.StatusDead):
-			w.a.cfg.AppLog.Attach(c.Name, c.ID)
-			if c.Error != "" {
-				return c, errors.New(c.Error)
+		seen, err := f.look(ctx, j)
+		if err != nil && context.Cause(ctx) == nil {
+			return seen, err
+		}
+		if up, why := seen.up(); err == nil && (up || why != nil) {
+			if why != nil {
+				j.seen = seen
+				w.attach(j)
 			}
-			return c, fmt.Errorf("exited with status code %d right after its start", c.ExitCode)
+			return seen, why
 		}
 		select {
 		case <-ctx.Done():
-			return c, context.Cause(ctx)
+			return seen, context.Cause(ctx)
 		case <-tick.C:
 		}
+	}
+}
+
+// attach follows what the app prints.
+func (w *worker) attach(j *job) {
+	for _, c := range j.seen.parts {
+		w.a.cfg.AppLog.Attach(j.cn(), c.ID)
 	}
 }
 
@@ -307,11 +265,8 @@ func (w *worker) stop(ctx context.Context, j *job) error {
 		return err
 	}
 	log.Detach(j.cn())
-	if j.seen != nil {
-		if err := w.end(ctx, *j.seen); err != nil {
-			return err
-		}
-		j.seen = nil
+	if err := w.form(j).end(ctx, j); err != nil {
+		return err
 	}
 	if err := w.set(j, protocol.Present, reporting{}); err != nil {
 		return err
@@ -324,20 +279,17 @@ func (w *worker) stop(ctx context.Context, j *job) error {
 // there and does not run.
 func (w *worker) settle(ctx context.Context, j *job) error {
 	w.a.cfg.AppLog.Detach(j.cn())
-	if j.seen != nil {
-		if err := w.end(ctx, *j.seen); err != nil {
+	if err := w.form(j).end(ctx, j); err != nil {
+		return err
+	}
+	if m := j.making(); m.version != "" {
+		there, err := w.hasImages(ctx, j, m)
+		if err != nil {
 			return err
 		}
-		j.seen = nil
-	}
-	if version := j.version(); version != "" {
-		_, err := w.a.cfg.Engine.Image(ctx, w.a.image(j.req(), version))
-		if err == nil {
+		if there {
 			j.takeVersion()
 			return w.set(j, protocol.Present, reporting{})
-		}
-		if !errors.Is(err, container.ErrNotFound) {
-			return err
 		}
 	}
 	return w.pull(ctx, j)
@@ -352,10 +304,10 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 	}
 	w.a.cfg.AppLog.Detach(j.cn())
 	w.a.cfg.AppLog.ClearHistory(j.cn())
-	if err := w.removeContainers(ctx, j); err != nil {
+	if err := w.dropSwap(ctx, j); err != nil {
 		return err
 	}
-	if err := w.removeImages(ctx, j); err != nil {
+	if err := w.form(j).erase(ctx, j); err != nil {
 		return err
 	}
 	final := protocol.Removed
@@ -363,7 +315,7 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 		if err := w.set(j, protocol.Removed, reporting{}); err != nil {
 			return err
 		}
-		if err := w.removeData(j); err != nil {
+		if err := errors.Join(w.removeData(j), w.form(j).files(j)); err != nil {
 			return err
 		}
 		final = protocol.Uninstalled
@@ -392,44 +344,16 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 	return nil
 }
 
-func (w *worker) removeContainers(ctx context.Context, j *job) error {
-	if j.seen != nil {
-		if err := w.end(ctx, *j.seen); err != nil {
-			return err
-		}
-		j.seen = nil
+// dropSwap ends an update that is of no use any more, whatever it has come to.
+func (w *worker) dropSwap(ctx context.Context, j *job) error {
+	if j.have.Swap == nil {
+		return nil
 	}
-	if j.have.Swap != nil && j.have.Swap.Parked != "" {
-		if err := w.a.cfg.Engine.Remove(ctx, j.have.Swap.Parked); err != nil && !errors.Is(err, container.ErrNotFound) {
-			return fmt.Errorf("remove the parked container: %w", err)
-		}
+	if err := w.formOf(j.have.Swap.Project).unpark(ctx, *j.have.Swap); err != nil {
+		return err
 	}
-	if j.have.Swap != nil {
-		j.have.Swap = nil
-		return w.save(j)
-	}
-	return nil
-}
-
-// removeImages removes every tag of the app. One that a container still uses,
-// which then is not ours, stays.
-func (w *worker) removeImages(ctx context.Context, j *job) error {
-	images, err := w.a.cfg.Engine.Images(ctx)
-	if err != nil {
-		return fmt.Errorf("list images: %w", err)
-	}
-	prefix := w.a.repository(w.id, j.have.AppName) + ":"
-	for _, image := range images {
-		for _, tag := range image.Tags {
-			if !strings.HasPrefix(tag, prefix) {
-				continue
-			}
-			if err := w.removeImage(ctx, tag); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	j.have.Swap = nil
+	return w.save(j)
 }
 
 // removeImage takes a reference away. That it stays, because something needs it,
@@ -470,7 +394,7 @@ func (w *worker) removeData(j *job) error {
 // go, data and images stay (life §4.4).
 func (w *worker) forgotten(ctx context.Context, j *job) (bool, time.Duration, error) {
 	w.a.cfg.AppLog.Detach(j.cn())
-	if err := w.removeContainers(ctx, j); err != nil {
+	if err := errors.Join(w.dropSwap(ctx, j), w.form(j).end(ctx, j)); err != nil {
 		return w.engineTrouble(err)
 	}
 	dropped, err := w.a.cfg.Store.Drop(w.id, j.wish.Seq)
@@ -482,8 +406,8 @@ func (w *worker) forgotten(ctx context.Context, j *job) (bool, time.Duration, er
 }
 
 // variables makes the app's environment and writes it where a running app reads it.
-func (w *worker) variables(j *job, ports map[string]uint16) ([]variable, error) {
-	vars, refused := environment(w.a.cfg.Facts(), w.a.cfg.LANIP(), j.req(), ports)
+func (w *worker) variables(j *job, m making, ports map[string]uint16) ([]variable, error) {
+	vars, refused := environment(w.a.cfg.Facts(), w.a.cfg.LANIP(), m.r, ports)
 	for _, name := range refused {
 		w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("The variable %q cannot be set: that is no name for one", name))
 	}
@@ -495,7 +419,7 @@ func (w *worker) variables(j *job, ports map[string]uint16) ([]variable, error) 
 
 // refresh rewrites the environment of a running app.
 func (w *worker) refresh(j *job) {
-	if _, err := w.variables(j, j.have.HostPorts); err != nil {
+	if _, err := w.variables(j, j.making(), j.have.HostPorts); err != nil {
 		w.a.cfg.Log.Warn().Err(err).Stringer("app", w.id).Msg("environment not refreshed")
 	}
 }

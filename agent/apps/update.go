@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"reagent/container"
 	"reagent/persistence/device"
 	"reagent/protocol"
 )
@@ -28,7 +28,7 @@ func (w *worker) update(ctx context.Context, j *job) error {
 		return err
 	}
 	w.a.cfg.AppLog.Clear(j.cn())
-	if err := w.fetch(ctx, j, r.NewestVersion, protocol.Updating); err != nil {
+	if err := w.fetch(ctx, j, j.successor(), protocol.Updating); err != nil {
 		return w.keepOld(ctx, j, err)
 	}
 	if r.Target.Settled() != protocol.Running {
@@ -43,21 +43,21 @@ func (w *worker) update(ctx context.Context, j *job) error {
 	case swap != nil:
 		// The version under probation is replaced: what is parked stays the one
 		// to come back to.
-		if j.seen != nil {
-			if err := w.end(ctx, *j.seen); err != nil {
-				return err
-			}
-			j.seen = nil
+		if err := w.form(j).end(ctx, j); err != nil {
+			return err
 		}
 	default:
-		swap = &device.Swap{Version: j.have.Version, ReleaseKey: j.have.ReleaseKey, ConfigHash: j.have.ConfigHash, Adopted: j.have.Adopted}
-		if j.seen != nil {
-			swap.Parked = j.seen.ID
+		swap = &device.Swap{
+			Version: j.have.Version, ReleaseKey: j.have.ReleaseKey, ConfigHash: j.have.ConfigHash,
+			Adopted: j.have.Adopted, Project: j.have.Project, Made: j.have.Made,
+		}
+		if j.seen.there() {
+			swap.Parked = j.seen.parts[0].ID
 			swap.ConfigHash = w.madeFrom(j)
 		}
 	}
 	swap.Phase, swap.ToVersion, swap.ToRelease, swap.WishSeq = device.SwapParking, r.NewestVersion, r.NewReleaseKey, j.wish.Seq
-	swap.ToContainer, swap.Started = "", time.Time{}
+	swap.ToContainers, swap.Started = nil, time.Time{}
 	j.have.Swap = swap
 	if err := w.save(j); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (w *worker) update(ctx context.Context, j *job) error {
 func (w *worker) keepOld(_ context.Context, j *job, cause error) error {
 	back := protocol.Removed
 	switch {
-	case j.seen != nil && j.seen.Status == container.StatusRunning:
+	case j.seen.runs():
 		back = protocol.Running
 	case j.installed():
 		back = protocol.Present
@@ -83,7 +83,7 @@ func (w *worker) keepOld(_ context.Context, j *job, cause error) error {
 		return cause
 	}
 	err := w.fail(j, &w.updates, fmt.Errorf("update to %s: %w", j.req().NewestVersion, cause))
-	if err != nil || back == protocol.Removed || back == protocol.Present && j.seen != nil {
+	if err != nil || back == protocol.Removed || back == protocol.Present && j.seen.there() {
 		return err // an old version that had ended is started by the next pass
 	}
 	return w.set(j, back, reporting{})
@@ -92,21 +92,20 @@ func (w *worker) keepOld(_ context.Context, j *job, cause error) error {
 // updateStopped replaces the version of an app that is not to run: there is
 // nothing to watch.
 func (w *worker) updateStopped(ctx context.Context, j *job) error {
-	if j.seen != nil {
-		if err := w.end(ctx, *j.seen); err != nil {
-			return err
-		}
-		j.seen = nil
+	if err := w.form(j).end(ctx, j); err != nil {
+		return err
 	}
-	w.adoptVersion(j, j.req().NewestVersion, j.req().NewReleaseKey)
+	w.adoptVersion(j, j.successor())
 	return w.pending(j)
 }
 
-func (w *worker) adoptVersion(j *job, version string, release uint64) {
-	if old := j.have.Version; old != "" && old != version {
+// adoptVersion writes down that another version is the installed one.
+func (w *worker) adoptVersion(j *job, m making) {
+	if old := j.have.Version; old != "" && old != m.version && !j.have.Project {
 		j.have.PreviousImage = w.a.image(j.req(), old)
 	}
-	j.have.Version, j.have.ReleaseKey, j.have.ConfigHash, j.have.Adopted, j.have.Rejected = version, release, "", false, nil
+	j.have.Version, j.have.ReleaseKey, j.have.ConfigHash, j.have.Adopted, j.have.Rejected = m.version, m.release, "", false, nil
+	j.have.Project, j.have.Made = m.project(), m.made()
 }
 
 // pending reports the new version as present. Only this report carries the
@@ -131,33 +130,17 @@ func (w *worker) resume(ctx context.Context, j *job) error {
 	return fmt.Errorf("the update is in an unknown phase %q", j.have.Swap.Phase)
 }
 
-// park moves the old container out of the way: stopped, its ports free, under a
-// name that nobody takes for an app's.
+// park moves the old version out of the way.
 func (w *worker) park(ctx context.Context, j *job) error {
-	swap, e := j.have.Swap, w.a.cfg.Engine
+	swap := j.have.Swap
 	w.a.cfg.AppLog.Detach(j.cn())
-	if swap.Parked != "" {
-		old, err := e.Inspect(ctx, swap.Parked)
-		switch {
-		case errors.Is(err, container.ErrNotFound):
-			swap.Parked = ""
-		case err != nil:
-			return err
-		default:
-			if old.Status == container.StatusRunning || old.Status == container.StatusPaused {
-				if err := e.Stop(ctx, old.ID, w.a.cfg.Waits.StopGrace); err != nil {
-					return fmt.Errorf("stop the old version: %w", err)
-				}
-			}
-			if old.Name != parkedName(old.ID) {
-				if err := e.Rename(ctx, old.ID, parkedName(old.ID)); err != nil {
-					return fmt.Errorf("park the old version: %w", err)
-				}
-			}
-		}
+	if err := w.formOf(swap.Project).park(ctx, j); err != nil {
+		return err
 	}
-	j.seen = nil
-	w.adoptVersion(j, swap.ToVersion, swap.ToRelease)
+	j.seen = sight{}
+	m := j.successor()
+	m.version, m.release = swap.ToVersion, swap.ToRelease
+	w.adoptVersion(j, m)
 	swap.Phase = device.SwapStarting
 	if err := w.pending(j); err != nil {
 		return err
@@ -184,8 +167,8 @@ func (w *worker) startNew(ctx context.Context, j *job) error {
 // renewProbation begins a probation again after the agent or the engine was
 // away: what happened meanwhile is not the new version's fault.
 func (w *worker) renewProbation(j *job) error {
-	if j.seen != nil && j.seen.Status == container.StatusRunning {
-		j.have.Swap.ToContainer, j.have.Swap.Started = j.seen.ID, time.Now().UTC()
+	if j.seen.runs() {
+		j.have.Swap.ToContainers, j.have.Swap.Started = j.seen.ids(), time.Now().UTC()
 	} else {
 		j.have.Swap.Phase = device.SwapStarting
 	}
@@ -202,14 +185,12 @@ func (w *worker) restartSwap(ctx context.Context, j *job) error {
 	return w.startNew(ctx, j)
 }
 
-// commit ends an update well: the parked container goes, its image stays until
-// the next update.
+// commit ends an update well: what was parked goes, its image stays until the
+// next update.
 func (w *worker) commit(ctx context.Context, j *job) error {
-	swap := j.have.Swap
-	if swap.Parked != "" {
-		if err := w.a.cfg.Engine.Remove(ctx, swap.Parked); err != nil && !errors.Is(err, container.ErrNotFound) {
-			return fmt.Errorf("remove the parked container: %w", err)
-		}
+	swap := *j.have.Swap
+	if err := w.formOf(swap.Project).unpark(ctx, swap); err != nil {
+		return err
 	}
 	j.have.Swap = nil
 	if err := w.save(j); err != nil {
@@ -227,13 +208,8 @@ func (w *worker) removeOldImages(ctx context.Context, j *job) {
 	if err != nil {
 		return // the next update or a prune takes them
 	}
-	repo := w.a.repository(w.id, j.have.AppName) + ":"
-	for _, image := range images {
-		for _, tag := range image.Tags {
-			if len(tag) > len(repo) && tag[:len(repo)] == repo && tag != repo+j.have.Version && tag != j.have.PreviousImage {
-				_ = w.removeImage(ctx, tag) // or the next update does
-			}
-		}
+	for _, ref := range w.form(j).obsolete(j, images) {
+		_ = w.removeImage(ctx, ref) // or the next update does
 	}
 }
 
@@ -255,63 +231,47 @@ func (w *worker) reject(ctx context.Context, j *job, reason string) error {
 
 // rollBack brings the old version back.
 func (w *worker) rollBack(ctx context.Context, j *job) error {
-	swap, e := j.have.Swap, w.a.cfg.Engine
+	swap := *j.have.Swap
 	w.a.cfg.AppLog.Detach(j.cn())
-	j.seen = nil
-	if err := w.observe(ctx, j); err != nil {
+	if err := w.clearNew(ctx, j); err != nil {
 		return err
 	}
-	if j.seen != nil && j.seen.ID != swap.Parked {
-		if err := w.end(ctx, *j.seen); err != nil {
-			return err
-		}
-		j.seen = nil
+	old := w.formOf(swap.Project)
+	startErr := old.back(ctx, j)
+	if startErr == nil && j.seen.there() {
+		j.seen, startErr = w.running(ctx, j, old)
 	}
-	var old *container.Container
-	if swap.Parked != "" {
-		c, err := e.Inspect(ctx, swap.Parked)
-		switch {
-		case errors.Is(err, container.ErrNotFound):
-		case err != nil:
-			return err
-		default:
-			if c.Name != j.cn() {
-				if err := e.Rename(ctx, c.ID, j.cn()); err != nil {
-					return fmt.Errorf("bring the old version back: %w", err)
-				}
-			}
-			old = &c
-		}
+	if engineGone(startErr) || startErr != nil && !j.seen.there() {
+		return startErr
 	}
-	var startErr error
-	if old != nil {
-		if startErr = e.Start(ctx, old.ID); engineGone(startErr) {
-			return startErr
-		}
-		if startErr == nil {
-			c, err := w.running(ctx, old.ID)
-			if engineGone(err) {
-				return err
-			}
-			startErr = err
-			old = &c
-		}
-	}
-	j.seen = old
 	j.have.Version, j.have.ReleaseKey, j.have.ConfigHash, j.have.Adopted = swap.Version, swap.ReleaseKey, swap.ConfigHash, swap.Adopted
+	j.have.Project, j.have.Made = swap.Project, swap.Made
 	j.have.PreviousImage = ""
 	j.have.Rejected = &device.Rejected{Version: swap.ToVersion, ReleaseKey: swap.ToRelease, WishSeq: j.wish.Seq, Reason: swap.Reason}
 	j.have.Swap = nil
 	j.have.UpdateStatus = protocol.UpdateCanceled
 	switch {
-	case old == nil: // only its image is left; the next pass runs it again
-		return w.set(j, protocol.Present, reporting{keep: true})
 	case startErr != nil:
 		return w.set(j, protocol.Failed, reporting{err: fmt.Sprintf("the old version does not start again: %v", startErr), keep: true})
+	case !j.seen.there(): // only its image is left; the next pass runs it again
+		return w.set(j, protocol.Present, reporting{keep: true})
 	}
 	if err := w.set(j, protocol.Running, reporting{keep: true}); err != nil {
 		return err
 	}
-	w.a.cfg.AppLog.Attach(j.cn(), old.ID)
+	w.attach(j)
 	return nil
+}
+
+// clearNew removes the containers of a version that is rolled back. The old one
+// may have its name back already; it is not touched.
+func (w *worker) clearNew(ctx context.Context, j *job) (err error) {
+	if j.seen, err = w.form(j).look(ctx, j); err != nil {
+		return err
+	}
+	if parked := j.have.Swap.Parked; parked != "" && slices.Contains(j.seen.ids(), parked) {
+		j.seen = sight{}
+		return nil
+	}
+	return w.form(j).end(ctx, j)
 }

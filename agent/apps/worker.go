@@ -168,11 +168,11 @@ func (w *worker) panicked(what string) error {
 	return w.fail(j, &w.crash, fmt.Errorf("internal error: %s", what))
 }
 
-// A job is what a worker has before it: the wish, the record, the container.
+// A job is what a worker has before it: the wish, the record, the containers.
 type job struct {
 	wish device.Wanted
 	have device.Actual
-	seen *container.Container // nil = there is none of ours
+	seen sight
 	// victim tells that the container ended while nobody watched: it is started
 	// again before anything else, which may need a network, is tried.
 	victim bool
@@ -180,9 +180,13 @@ type job struct {
 
 func (j *job) req() protocol.AppRequest { return j.wish.Request }
 
+// cn is the name of the app's container, or of its log where it has several.
 func (j *job) cn() string {
 	return protocol.ContainerName(j.have.Stage, j.have.AppKey, j.have.AppName)
 }
+
+// asAdopted tells that nobody said yet what is wanted of an adopted app.
+func (j *job) asAdopted() bool { return j.wish.Seq == j.have.AdoptedWish }
 
 // installed tells whether a version of the app is on the device.
 func (j *job) installed() bool { return !j.have.State.Gone() && j.have.Version != "" }
@@ -262,8 +266,11 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 		return false, 0, nil // whoever reaches the engine pokes
 	}
 	first := epoch != w.epoch
-	if err := w.observe(ctx, j); err != nil {
+	if j.seen, err = w.form(j).look(ctx, j); err != nil {
 		return w.engineTrouble(err)
+	}
+	if j.seen.there() && j.have.Version == "" && j.have.Swap == nil {
+		w.a.recall(&j.have, j.seen.parts[0]) // the record was lost, and a wish came before the first look
 	}
 	if w.forget.Load() == j.wish.Seq {
 		return w.forgotten(ctx, j)
@@ -272,15 +279,15 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 		return w.engineTrouble(err)
 	}
 	w.epoch = epoch
-	j.victim = first && j.seen != nil && j.seen.Status == container.StatusExited
+	j.victim = first && j.seen.has(container.StatusExited)
 	if w.stale.Swap(false) && j.have.State == protocol.Running {
 		w.refresh(j)
 	}
 	if w.untold.Swap(false) {
 		w.answered = 0
 	}
-	if first && j.seen != nil && j.seen.Status == container.StatusRunning {
-		w.a.cfg.AppLog.Attach(j.cn(), j.seen.ID)
+	if first && j.seen.has(container.StatusRunning) {
+		w.attach(j)
 		w.reportPorts(j) // nobody did, if we were killed right after the start
 	}
 	if err := w.learnHash(j); err != nil {

@@ -39,7 +39,12 @@ type Actual struct {
 	// AdoptedWish is the Seq of the wish that adopting wrote: while it is the
 	// newest, nobody knows what is really wanted of the container.
 	AdoptedWish uint64 `json:"adopted_wish,omitempty"`
-	// HostPorts are the managed host ports by "tcp/8080" (life §3.6).
+	// Project tells that the app is a compose project, not one container.
+	Project bool `json:"project,omitempty"`
+	// Made is what the installed version was made from; nil where nobody knows.
+	Made *Made `json:"made,omitempty"`
+	// HostPorts are the managed host ports by "tcp/8080", those of a compose
+	// project's service by "tcp/8080/service" (life §3.6).
 	HostPorts map[string]uint16 `json:"host_ports,omitempty"`
 	// Swap is there while an update replaces the container (design S16).
 	Swap *Swap `json:"swap,omitempty"`
@@ -51,6 +56,21 @@ type Actual struct {
 
 // ID is the app's identity.
 func (a Actual) ID() protocol.AppID { return protocol.AppID{Key: a.AppKey, Stage: a.Stage} }
+
+// Made is what somebody chose of an installed version. It is kept apart from the
+// wish, which may already be about another version.
+type Made struct {
+	Environment map[string]any      `json:"environment,omitempty"`
+	Template    map[string]any      `json:"template,omitempty"`
+	Ports       []protocol.PortRule `json:"ports,omitempty"`
+	Compose     map[string]any      `json:"compose,omitempty"` // the definition of a project, as the studio gave it
+
+	// Services are those of the project that had a container when it was started,
+	// and Images the references that they were made from, with the ids that these
+	// had: a tag may have moved when the version has to come back.
+	Services []string          `json:"services,omitempty"`
+	Images   map[string]string `json:"images,omitempty"`
+}
 
 // A SwapPhase says how far an update came.
 type SwapPhase string
@@ -72,13 +92,15 @@ type Swap struct {
 	ReleaseKey uint64    `json:"release_key"`
 	ConfigHash string    `json:"config_hash,omitempty"`
 	Adopted    bool      `json:"adopted,omitempty"`
+	Project    bool      `json:"project,omitempty"`
+	Made       *Made     `json:"made,omitempty"`
 	ToVersion  string    `json:"to_version"`
 	ToRelease  uint64    `json:"to_release"`
 	WishSeq    uint64    `json:"wish_seq"`
-	// ToContainer is the id of the new container, once it was made, and Started
-	// the beginning of its probation.
-	ToContainer string    `json:"to_container,omitempty"`
-	Started     time.Time `json:"started,omitzero"`
+	// ToContainers are the ids of the new containers, once they were made, and
+	// Started the beginning of their probation.
+	ToContainers []string  `json:"to_containers,omitempty"`
+	Started      time.Time `json:"started,omitzero"`
 	// Reason is why the new version is rolled back.
 	Reason string `json:"reason,omitempty"`
 }

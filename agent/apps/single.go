@@ -1,0 +1,232 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"reagent/container"
+	"reagent/persistence/device"
+)
+
+// single is an app of one container, which carries the app's name.
+type single struct{ w *worker }
+
+func (f single) look(ctx context.Context, j *job) (sight, error) {
+	c, err := f.w.a.cfg.Engine.Inspect(ctx, j.cn())
+	switch {
+	case errors.Is(err, container.ErrNotFound):
+		return sight{}, nil
+	case err != nil:
+		return sight{}, fmt.Errorf("look at %s: %w", j.cn(), err)
+	case !f.w.ours(c, j.have):
+		// Whoever wants its name learns that when it is needed.
+		return sight{}, nil
+	}
+	return sight{parts: []container.Container{c}}, nil
+}
+
+func (f single) images(m making) ([]string, error) {
+	return []string{f.w.a.image(m.r, m.version)}, nil
+}
+
+func (f single) ports(j *job, m making) ([]portNeed, error) {
+	var bound []container.Port
+	if j.seen.there() {
+		bound = j.seen.parts[0].Ports
+	}
+	return needs(m.r.Stage, m.r.Ports, bound), nil
+}
+
+func (f single) hash(m making, _ sight) string { return f.w.a.define(m).hash() }
+
+func (f single) complete(*job) bool { return true }
+
+// start starts the container that is there if it is as wanted, else makes a new
+// one in its place.
+func (f single) start(ctx context.Context, j *job, m making, vars []variable) (made bool, err error) {
+	w, e := f.w, f.w.a.cfg.Engine
+	spec := w.a.spec(m, j.have.HostPorts, vars)
+	if j.seen.there() {
+		if f.reusable(j, spec) {
+			if err := e.Start(ctx, j.seen.parts[0].ID); err == nil || !w.replaceable(ctx, j, err) {
+				return false, err
+			}
+		}
+		if err := f.end(ctx, j); err != nil {
+			return false, err
+		}
+	}
+	_, note, err := e.Run(ctx, spec)
+	if errors.Is(err, container.ErrConflict) {
+		return false, fmt.Errorf("the name %s is taken by a container that this agent did not make: rename or remove it (docker rename %s …): %w", spec.Name, spec.Name, err)
+	}
+	if note != "" {
+		w.a.cfg.AppLog.Agent(spec.Name, note)
+	}
+	if err != nil {
+		// What was created must not be taken for the app when nobody looks.
+		if seen, lookErr := f.look(ctx, j); lookErr == nil {
+			j.seen = seen
+		}
+		return false, fmt.Errorf("start %s: %w", spec.Name, err)
+	}
+	return true, nil
+}
+
+// replaceable tells whether a container that does not start is made anew: one
+// that was left half-made by a power cut asks for rights that Run would have
+// lowered, and would never start. An adopted one is not ours to make again.
+func (w *worker) replaceable(ctx context.Context, j *job, err error) bool {
+	var taken *container.PortError // launch finds others
+	return !engineGone(err) && ctx.Err() == nil && !errors.As(err, &taken) && !j.asAdopted()
+}
+
+// reusable tells whether the container that is there is the one to start.
+func (f single) reusable(j *job, spec container.Spec) bool {
+	c := j.seen.parts[0]
+	if c.Name != spec.Name || c.Status == container.StatusDead || c.Status == container.StatusRemoving || f.w.outdated(j) {
+		return false
+	}
+	return j.asAdopted() || j.forAnother() && !moved(c.Ports, spec.Ports) || versionOf(c.Image) == versionOf(spec.Image) && samePorts(c.Ports, spec.Ports)
+}
+
+// moved tells whether a port of the container has another host port now, because
+// somebody else took the old one.
+func moved(have, want []container.Port) bool {
+	return slices.ContainsFunc(have, func(h container.Port) bool {
+		return slices.ContainsFunc(want, func(w container.Port) bool {
+			return w.Container == h.Container && w.Protocol == h.Protocol && w.Host != h.Host
+		})
+	})
+}
+
+func samePorts(a, b []container.Port) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	have := map[container.Port]bool{}
+	for _, p := range a {
+		have[p] = true
+	}
+	for _, p := range b {
+		if !have[p] {
+			return false
+		}
+	}
+	return true
+}
+
+func (f single) end(ctx context.Context, j *job) error {
+	for _, c := range j.seen.parts {
+		if err := f.w.end(ctx, c); err != nil {
+			return err
+		}
+	}
+	j.seen = sight{}
+	return nil
+}
+
+// erase removes container and images. An image that a container still uses,
+// which then is not ours, stays.
+func (f single) erase(ctx context.Context, j *job) error {
+	if err := f.end(ctx, j); err != nil {
+		return err
+	}
+	images, err := f.w.a.cfg.Engine.Images(ctx)
+	if err != nil {
+		return fmt.Errorf("list images: %w", err)
+	}
+	for _, tag := range f.tags(j, images) {
+		if err := f.w.removeImage(ctx, tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f single) files(*job) error { return nil }
+
+// tags are the references of the app's versions.
+func (f single) tags(j *job, images []container.Image) []string {
+	prefix := f.w.a.repository(f.w.id, j.have.AppName) + ":"
+	var tags []string
+	for _, image := range images {
+		for _, tag := range image.Tags {
+			if strings.HasPrefix(tag, prefix) {
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
+func (f single) obsolete(j *job, images []container.Image) []string {
+	kept := f.w.a.repository(f.w.id, j.have.AppName) + ":" + j.have.Version
+	return slices.DeleteFunc(f.tags(j, images), func(tag string) bool {
+		return tag == kept || tag == j.have.PreviousImage
+	})
+}
+
+// park stops the old container and gives it a name that nobody takes for an
+// app's; its ports are free then.
+func (f single) park(ctx context.Context, j *job) error {
+	swap, e := j.have.Swap, f.w.a.cfg.Engine
+	if swap.Parked == "" {
+		return nil
+	}
+	old, err := e.Inspect(ctx, swap.Parked)
+	switch {
+	case errors.Is(err, container.ErrNotFound):
+		swap.Parked = ""
+		return nil
+	case err != nil:
+		return err
+	}
+	if old.Status == container.StatusRunning || old.Status == container.StatusPaused {
+		if err := e.Stop(ctx, old.ID, f.w.a.cfg.Waits.StopGrace); err != nil {
+			return fmt.Errorf("stop the old version: %w", err)
+		}
+	}
+	if old.Name != parkedName(old.ID) {
+		if err := e.Rename(ctx, old.ID, parkedName(old.ID)); err != nil {
+			return fmt.Errorf("park the old version: %w", err)
+		}
+	}
+	return nil
+}
+
+// back gives the parked container its name back and starts it.
+func (f single) back(ctx context.Context, j *job) error {
+	swap, e := j.have.Swap, f.w.a.cfg.Engine
+	if swap.Parked == "" {
+		return nil
+	}
+	old, err := e.Inspect(ctx, swap.Parked)
+	switch {
+	case errors.Is(err, container.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	if old.Name != j.cn() {
+		if err := e.Rename(ctx, old.ID, j.cn()); err != nil {
+			return fmt.Errorf("bring the old version back: %w", err)
+		}
+		old.Name = j.cn()
+	}
+	j.seen = sight{parts: []container.Container{old}}
+	return e.Start(ctx, old.ID)
+}
+
+func (f single) unpark(ctx context.Context, swap device.Swap) error {
+	if swap.Parked == "" {
+		return nil
+	}
+	if err := f.w.a.cfg.Engine.Remove(ctx, swap.Parked); err != nil && !errors.Is(err, container.ErrNotFound) {
+		return fmt.Errorf("remove the parked container: %w", err)
+	}
+	return nil
+}
