@@ -6,8 +6,11 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -70,6 +73,27 @@ func TestEveryGoalBelongsToAMeasurement(t *testing.T) {
 		if _, err := choose(part); err != nil {
 			t.Errorf("goal %s: %v", name, err)
 		}
+	}
+}
+
+func TestHighestIsWhatAProcessHeldInBetween(t *testing.T) {
+	if _, err := os.Stat("/proc/self/smaps_rollup"); err != nil {
+		t.Skip("the kernel of this machine does not tell")
+	}
+	ticks := make(chan time.Time)
+	peak := watchPeak(os.Getpid(), ticks)
+	held := bytes.Repeat([]byte{1}, 64<<20)
+	now, err := readFootprint(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticks <- time.Now()
+	ticks <- time.Now() // it is taken when the first look is over
+	runtime.KeepAlive(held)
+	held = nil
+	debug.FreeOSMemory()
+	if got := peak(); got.anonymous < 64 || got.anonymous < now.anonymous-1 {
+		t.Errorf("highest %.1f MiB, and it held %.1f", got.anonymous, now.anonymous)
 	}
 }
 

@@ -29,6 +29,7 @@ var measurements = []measurement{
 	{"calls", "latency and rate of device_handshake, beside a bare client's echo", (*lab).calling},
 	{"reconnect", "router killed and back; link cut with the router still there", (*lab).reconnect},
 	{"apps", "request RUNNING to container runs and to RUNNING reported, beside docker run", (*lab).transitions},
+	{"twenty", "twenty apps wanted at once: until all run, and the agent's memory meanwhile", (*lab).twenty},
 	{"idle", "memory and CPU without apps", (*lab).idleAlone},
 	{"idle-five", "memory and CPU with five apps", (*lab).idleWithApps},
 }
