@@ -17,14 +17,15 @@ import (
 // A statusFile keeps status.json true (design S17): it is written when
 // something changed, at most once in a while, by one goroutine.
 type statusFile struct {
-	path   string
-	write  func(path string, s protocol.AgentStatus) error
-	log    zerolog.Logger
-	pause  time.Duration // between two writes
-	fixed  protocol.AgentStatus
-	apps   func() ([]device.Actual, error)
-	engine func(context.Context) protocol.EngineStatus
-	disks  func() []protocol.DiskStatus
+	path    string
+	write   func(path string, s protocol.AgentStatus) error
+	log     zerolog.Logger
+	pause   time.Duration // between two writes
+	fixed   protocol.AgentStatus
+	apps    func() ([]device.Actual, error)
+	engine  func(context.Context) protocol.EngineStatus
+	compose func() string
+	disks   func() []protocol.DiskStatus
 
 	mu   sync.Mutex
 	link messenger.Status
@@ -74,7 +75,7 @@ func (f *statusFile) now(ctx context.Context) protocol.AgentStatus {
 	f.mu.Unlock()
 	s.Updated = time.Now().UTC()
 	s.State, s.Since, s.NextTry, s.Reason, s.Router = string(link.State), link.Since, link.NextTry, link.Reason, link.Router
-	s.Engine = f.engine(ctx)
+	s.Engine, s.Compose = f.engine(ctx), f.compose()
 	s.Disks = f.disks()
 	s.Apps = []protocol.AppStatus{}
 	apps, err := f.apps()

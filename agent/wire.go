@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -30,17 +31,21 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
 	}
+	compose := container.NewCompose(container.ComposeConfig{
+		DockerHost: cfg.DockerHost, Helper: cfg.ComposeHelper, Temp: filepath.Join(cfg.AgentDir, "compose"), Log: log,
+	})
 	var (
 		view   engineView
 		guard  *disk.Guard
 		status = &statusFile{
 			path: cfg.StatusFile(), write: config.WriteStatus, log: log, pause: timing.Status,
-			fixed:  fixedStatus(file.Identity()),
-			apps:   store.AllActual,
-			engine: view.status,
-			disks:  func() []protocol.DiskStatus { return guard.Status() },
-			link:   messenger.Status{State: messenger.Connecting},
-			wake:   make(chan struct{}, 1),
+			fixed:   fixedStatus(file.Identity()),
+			apps:    store.AllActual,
+			engine:  view.status,
+			compose: compose.Program,
+			disks:   func() []protocol.DiskStatus { return guard.Status() },
+			link:    messenger.Status{State: messenger.Connecting},
+			wake:    make(chan struct{}, 1),
 		}
 	)
 	session, err := messenger.New(linkConfig(cfg, timing, status.linkChanged, log))

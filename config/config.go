@@ -17,10 +17,12 @@ type Config struct {
 
 	Link       Link
 	DockerHost string // "" = the engine's own default
-	Policy     Policy
-	Log        Log
-	Update     Update
-	Profiling  Profiling
+
+	ComposeHelper string // "" = beside the agent
+	Policy        Policy
+	Log           Log
+	Update        Update
+	Profiling     Profiling
 
 	Offline        bool
 	NetworkManager bool

@@ -315,7 +315,7 @@ func (l *loader) fromDeviceFile(s setting, content *deviceContent) bool {
 
 // finish derives what is not a row of its own.
 func (l *loader) finish() {
-	for _, path := range []*string{&l.AgentDir, &l.AppsDir, &l.Database, &l.Log.File, &l.Link.CAFile} {
+	for _, path := range []*string{&l.AgentDir, &l.AppsDir, &l.Database, &l.Log.File, &l.Link.CAFile, &l.ComposeHelper} {
 		if *path != "" {
 			if abs, err := filepath.Abs(*path); err == nil {
 				*path = abs

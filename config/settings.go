@@ -114,6 +114,8 @@ var flags = []group{
 	{"Apps", []setting{
 		{flag: "dockerHost", arg: "URL", help: "Container engine.", also: "DOCKER_HOST", note: "the engine's own, such as unix:///var/run/docker.sock",
 			bind: func(d *draft) value { return (*textValue)(&d.DockerHost) }, check: engineURL},
+		{flag: "composeHelper", arg: "FILE", help: "Program that runs compose apps where Docker's plugin for them is not installed.",
+			bind: func(d *draft) value { return (*textValue)(&d.ComposeHelper) }, note: "reagent-compose beside the agent"},
 		{flag: "compressedBuildExtension", arg: "EXT", help: "Extension of uploaded build archives.",
 			bind: func(d *draft) value { return (*textValue)(&d.BuildExtension) }, fixed: "tgz", check: extension, marks: idle},
 	}},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -20,7 +21,7 @@ type ComposeConfig struct {
 	DockerHost string   // of the engine, as Config.Host
 	Helper     string   // path of the program reagent-compose; "" = beside the running program
 	Plugins    []string // folders with Docker's plugins; nil = those of Docker's own convention
-	Temp       string   // where an operation may put files that end with it; "" = the system's place
+	Temp       string   // a folder of its own, for files that end with an operation; "" = the system's
 
 	Limit      time.Duration // of stopping, removing and checking; 0 = 5 min
 	UpLimit    time.Duration // of Up, which waits for health checks and jobs that others depend on; 0 = 30 min
@@ -51,6 +52,7 @@ type Compose struct {
 	ups    chan struct{}
 	builds chan struct{}
 	quick  chan struct{}
+	sweep  sync.Once
 }
 
 // A Project is a compose project. Its containers carry its name in the label
@@ -118,6 +120,10 @@ func (c *Compose) Supported(ctx context.Context) error {
 	_, err := c.finder.find(ctx)
 	return err
 }
+
+// Program tells which program is installed for it, "" if none is. It looks
+// without starting one, so that it may not work.
+func (c *Compose) Program() string { return c.finder.installed() }
 
 // Backend tells which program would run a project now, and its version.
 func (c *Compose) Backend(ctx context.Context) (path, version string, err error) {
@@ -215,6 +221,7 @@ func (c *Compose) perform(ctx context.Context, r operation, slots chan struct{},
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, limit, ErrTimeout)
 	defer cancel()
+	c.sweep.Do(func() { removeRooms(c.cfg.Temp) })
 	room, err := makeRoom(c.cfg.Temp, b.extras, r.credentials)
 	if err != nil {
 		return wrap(what, r.project.Name, err)

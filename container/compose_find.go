@@ -90,12 +90,32 @@ type seen struct {
 	mtime time.Time
 }
 
+// look tells what there is of a candidate.
+func (c candidate) look() (seen, bool) {
+	info, err := os.Stat(c.path)
+	if err != nil || !info.Mode().IsRegular() {
+		return seen{}, false
+	}
+	return seen{c.path, info.Size(), info.ModTime()}, true
+}
+
 type verdict struct {
 	version string
 	err     error
 	at      time.Time
 }
 
+// installed is the first program that is there.
+func (f *finder) installed() string {
+	for _, c := range f.candidates {
+		if _, ok := c.look(); ok {
+			return c.path
+		}
+	}
+	return ""
+}
+
+// find gives the first program that works.
 func (f *finder) find(ctx context.Context) (backend, error) {
 	select {
 	case f.busy <- struct{}{}:
@@ -105,11 +125,10 @@ func (f *finder) find(ctx context.Context) (backend, error) {
 	}
 	missing := &noComposeError{helper: f.helper}
 	for _, c := range f.candidates {
-		info, err := os.Stat(c.path)
-		if err != nil || !info.Mode().IsRegular() {
+		key, ok := c.look()
+		if !ok {
 			continue
 		}
-		key := seen{c.path, info.Size(), info.ModTime()}
 		v, ok := f.known[key]
 		if !ok || v.err != nil && time.Since(v.at) >= f.recheck {
 			v.version, v.err = f.probe(ctx, c)

@@ -50,6 +50,9 @@ func TestThePluginGoesBeforeTheHelperAndLateOnesAreFound(t *testing.T) {
 		}
 	}
 	lacks("nothing installed", "docker-compose-plugin", helper)
+	if got := c.Program(); got != "" {
+		t.Errorf("program = %q, want none", got)
+	}
 	calls := filepath.Join(dir, "calls")
 	script(t, helper, "echo x >>"+calls+"; echo 5.2.0")
 	for range 5 {
@@ -60,6 +63,9 @@ func TestThePluginGoesBeforeTheHelperAndLateOnesAreFound(t *testing.T) {
 	}
 	script(t, plugin, "echo v2.40.3-desktop.1")
 	uses("a plugin installed later", plugin, "2.40.3-desktop.1")
+	if got := c.Program(); got != plugin {
+		t.Errorf("program = %q, want %q", got, plugin)
+	}
 	script(t, plugin, "exit 7")
 	uses("a plugin that breaks", helper, "5.2.0")
 	script(t, plugin, "echo docker-compose version 1.29.2, build unknown")

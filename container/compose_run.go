@@ -61,15 +61,28 @@ type room struct {
 // work on a full disk.
 var nowhere = filepath.Join(os.DevNull, "none")
 
+const roomPrefix = "reagent-compose-"
+
+// removeRooms removes those that an earlier process was killed in.
+func removeRooms(temp string) {
+	if temp == "" {
+		return
+	}
+	left, _ := filepath.Glob(filepath.Join(temp, roomPrefix+"*")) // errs for odd patterns only
+	for _, dir := range left {
+		_ = os.RemoveAll(dir) // holds nothing that matters
+	}
+}
+
 // makeRoom makes the room of one operation. Only credentials need it; everything
 // else goes without.
 func makeRoom(temp string, plugins []string, credentials map[string]Credential) (*room, error) {
 	if temp != "" {
 		_ = os.MkdirAll(temp, 0o700) // the next line tells
 	}
-	dir, err := os.MkdirTemp(temp, "reagent-compose-")
+	dir, err := os.MkdirTemp(temp, roomPrefix)
 	if err != nil {
-		if dir, err = os.MkdirTemp("", "reagent-compose-"); err != nil && len(credentials) > 0 {
+		if dir, err = os.MkdirTemp("", roomPrefix); err != nil && len(credentials) > 0 {
 			return nil, err
 		}
 	}

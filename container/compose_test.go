@@ -275,6 +275,10 @@ func TestBuildsWithLoginsThatNobodyElseSees(t *testing.T) {
 			}
 			return false
 		})
+		left := filepath.Join(cfg.Temp, "reagent-compose-of-a-killed-one")
+		if err := os.Mkdir(left, 0o700); err != nil {
+			t.Fatal(err)
+		}
 		name := b.docker.Prefix + "/built:1"
 		b.write(t, "Dockerfile", "FROM "+b.image+"\nCOPY greeting /greeting\n")
 		b.write(t, "greeting", "hello")

@@ -23,8 +23,10 @@ type AgentStatus struct {
 	Reason  string    `json:"reason,omitempty"`
 
 	Engine EngineStatus `json:"engine"`
-	Disks  []DiskStatus `json:"disks,omitempty"`
-	Apps   []AppStatus  `json:"apps"`
+	// Compose is the program that would run compose apps, "" where there is none.
+	Compose string       `json:"compose,omitempty"`
+	Disks   []DiskStatus `json:"disks,omitempty"`
+	Apps    []AppStatus  `json:"apps"`
 }
 
 // EngineStatus is how the container engine answers.

@@ -66,6 +66,11 @@ func printStatus(out io.Writer, s config.LiveStatus, now time.Time) error {
 	} else {
 		line("engine", "does not answer: %s", s.Engine.Reason)
 	}
+	if s.Compose != "" {
+		line("compose", "%s", s.Compose)
+	} else {
+		line("compose", "not installed; apps of several containers cannot run")
+	}
 	for _, d := range s.Disks {
 		line("disk", "%s, %.1f of %.1f GB free: %s, %s", d.Level, float64(d.Free)/1e9, float64(d.Total)/1e9, d.Name, d.Path)
 	}

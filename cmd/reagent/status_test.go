@@ -23,8 +23,8 @@ func sampleStatus() protocol.AgentStatus {
 		Version: "1.2.3", PID: 4711, Started: noon.Add(-50 * time.Hour), Updated: noon.Add(-5 * time.Minute),
 		Name: "press-07", Serial: "0b0f3f0e",
 		State: "offline", Since: noon.Add(-90 * time.Second), NextTry: noon.Add(12 * time.Second), Router: "wss://router.example.test/ws-re-dev", Reason: "connection refused\x1b[2J\ttwice",
-		Engine: protocol.EngineStatus{Reachable: true, Version: "20.10.24"},
-		Disks:  []protocol.DiskStatus{{Name: "container engine", Path: "/var/lib/docker", Level: protocol.DiskLow, Free: 2_100_000_000, Total: 31_000_000_000}},
+		Engine: protocol.EngineStatus{Reachable: true, Version: "20.10.24"}, Compose: "/usr/libexec/docker/cli-plugins/docker-compose",
+		Disks: []protocol.DiskStatus{{Name: "container engine", Path: "/var/lib/docker", Level: protocol.DiskLow, Free: 2_100_000_000, Total: 31_000_000_000}},
 		Apps: []protocol.AppStatus{
 			{AppKey: 7, Stage: protocol.Prod, Name: "web", State: protocol.Running, Version: "1.0.0"},
 			{AppKey: 1208, Stage: protocol.Dev, Name: "a-longer-name", State: protocol.Failed, Error: "pull: no such image"},
@@ -35,7 +35,7 @@ func sampleStatus() protocol.AgentStatus {
 func TestStatusIsATableThatCannotSteerTheTerminal(t *testing.T) {
 	var b bytes.Buffer
 	stale := sampleStatus()
-	stale.Engine, stale.Apps = protocol.EngineStatus{Reason: "no such socket"}, nil
+	stale.Compose, stale.Engine, stale.Apps = "", protocol.EngineStatus{Reason: "no such socket"}, nil
 	for _, s := range []config.LiveStatus{{AgentStatus: sampleStatus(), Running: true}, {AgentStatus: stale}} {
 		if err := printStatus(&b, s, noon); err != nil {
 			t.Fatal(err)
