@@ -143,6 +143,10 @@ type Apps struct {
 	// wishes is held from the look at what is stored of an app to the wish that is
 	// stored because of it: a list or an adoption must not undo a newer request.
 	wishes sync.Mutex
+	// departures are the direct wishes that apps should go, by their time. Of such
+	// an app nothing is stored in the end, and a list that was asked for before
+	// must not bring it back. wishes guards it.
+	departures map[protocol.AppID]time.Time
 
 	mu      sync.Mutex
 	workers map[protocol.AppID]*worker
@@ -285,11 +289,34 @@ func (a *Apps) Request(_ context.Context, r protocol.AppRequest) error {
 	if err != nil {
 		return fmt.Errorf("store the wish for %s: %w", r.ID(), err)
 	}
+	a.depart(wish)
 	a.worker(r.ID()).wished(wish.Request)
 	if !drivable(r) {
 		return &protocol.Error{Code: protocol.CodeUnsupported, Text: "not supported by this version"}
 	}
 	return nil
+}
+
+// depart notes that an app was asked to go, or to come back. a.wishes is held.
+func (a *Apps) depart(wish device.Wanted) {
+	id := wish.Request.ID()
+	delete(a.departures, id)
+	if !goes(wish.Request) {
+		return
+	}
+	if len(a.departures) >= maxApps {
+		oldest := id
+		for other, at := range a.departures {
+			if oldest == id || at.Before(a.departures[oldest]) {
+				oldest = other
+			}
+		}
+		delete(a.departures, oldest)
+	}
+	if a.departures == nil {
+		a.departures = map[protocol.AppID]time.Time{}
+	}
+	a.departures[id] = wish.Time
 }
 
 // drivable reports whether this version can bring such an app about. A wish for

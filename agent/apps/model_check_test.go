@@ -112,7 +112,8 @@ func (w *world) checkContainers(a *modelApp, have device.Actual, known bool, wis
 	}
 	named := w.engine.all(a.named)
 	a.leaves = a.leaves && len(named) > 0
-	if a.wish != nil && !a.leaves && len(named) == 1 && known && w.asWanted(have, wish.Request, named[0]) {
+	told := w.engine.with(func(c *smallContainer) bool { return a.named(c) && c.told }, func(*smallContainer) {})
+	if a.wish != nil && !a.leaves && !told && len(named) == 1 && known && w.asWanted(have, wish.Request, named[0]) {
 		v := have.Version
 		a.stray = false
 		a.steady = steady{named[0].ID, modelVersions[v].ends == 0}

@@ -74,6 +74,7 @@ type smallContainer struct {
 	spec    container.Spec
 	foreign bool // not made by the agent, and none of its business
 	run     int  // counts its starts
+	told    bool // it was told to end
 }
 
 type eventStream struct {
@@ -270,6 +271,7 @@ func (e *smallEngine) start(c *smallContainer) error {
 		return errors.New(print.refused)
 	}
 	c.run++
+	c.told = false
 	run := c.run
 	c.Status, c.Error, c.ExitCode = container.StatusRunning, "", 0
 	c.Started, c.Health = time.Now(), container.HealthNone
@@ -362,7 +364,7 @@ func (e *smallEngine) Stop(ctx context.Context, id string, grace time.Duration) 
 		}
 		e.guard("stop", c)
 		e.note("stop %s (%.6s)", c.Name, c.ID)
-		run = c.run
+		run, c.told = c.run, true
 		stopping = c.Status == container.StatusRunning || c.Status == container.StatusPaused
 		return nil
 	})

@@ -16,15 +16,15 @@ import (
 // crashes, cuts and faults on a small engine and checks the rules of the design
 // after every move. A failure prints the shortest sequence that was found.
 //
-// REAGENT_SOAK plays so many moves of further sequences; REAGENT_SEED plays one
-// sequence again.
+// REAGENT_MODEL plays so many moves of further sequences; REAGENT_SEED plays one
+// sequence again (make model).
 func TestWhateverHappensAnAppEndsAsWanted(t *testing.T) {
 	const length = 60
 	seeds := make([]uint64, 0, 100)
 	for seed := range uint64(50) {
 		seeds = append(seeds, seed+1)
 	}
-	if n, err := strconv.Atoi(os.Getenv("REAGENT_SOAK")); err == nil {
+	if n, err := strconv.Atoi(os.Getenv("REAGENT_MODEL")); err == nil {
 		for range n / length {
 			seeds = append(seeds, rand.Uint64())
 		}

@@ -88,6 +88,9 @@ func (a *Apps) take(row map[string]any, id protocol.AppID, asked time.Time) erro
 	if known && old.Direct == old.Seq && since(asked, old.Time) {
 		return nil // an adoption's wish is younger, too, but nobody's
 	}
+	if !known && since(asked, a.departures[id]) {
+		return nil // it was asked to go meanwhile, and is gone
+	}
 	if r.InstanceKey == 0 { // not delivered this way
 		r.InstanceKey = old.Request.InstanceKey
 	}
