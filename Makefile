@@ -25,9 +25,10 @@ TARGETS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6 linux/arm/5 linux/ris
 
 FUZZTIME ?= 1m
 KILLS    ?= 1000
+STEPS    ?= 100000
 PKG      ?= ./...
 
-.PHONY: help build test demo demo-clean bench lint fmt cross fuzz soak cover deps release clean $(TARGETS)
+.PHONY: help build test demo demo-clean bench lint fmt cross fuzz model soak cover deps release clean $(TARGETS)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -76,10 +77,13 @@ fuzz: ## every fuzz target for FUZZTIME (1m) each
 		done; \
 	done
 
-soak: ## the tests with a random element, for long: KILLS (1000) kills of the agent
+model: ## STEPS (100000) random steps of apps' lives on a small engine; SEED=n plays one sequence again
+	REAGENT_MODEL=$(STEPS) REAGENT_SEED=$(SEED) $(GO) test -count 1 -timeout 24h -run WhateverHappens ./agent/apps
+
+soak: ## the tests with a random element, for long: KILLS (1000) kills of the agent, STEPS (100000) of the model
 	test/setup
-	CGO_ENABLED=1 REAGENT_REQUIRE_DOCKER=1 REAGENT_REQUIRE_CROSSBAR=1 REAGENT_SOAK=$(KILLS) \
-		$(GO) test -race -count 1 -timeout 24h -v -run 'Kill|Damage' ./persistence/... ./test/...
+	CGO_ENABLED=1 REAGENT_REQUIRE_DOCKER=1 REAGENT_REQUIRE_CROSSBAR=1 REAGENT_SOAK=$(KILLS) REAGENT_MODEL=$(STEPS) \
+		$(GO) test -race -count 1 -timeout 24h -v -run 'Kill|Damage|WhateverHappens' ./agent/apps ./persistence/... ./test/...
 
 cover: ## test coverage, as a page in build/cover.html
 	@mkdir -p $(OUT)

@@ -209,7 +209,7 @@ func TestKilledAtEachStepOfAnUpdateItEndsAsWanted(t *testing.T) {
 func happened(action events.Action, version string) func(*site, context.Context, string) <-chan struct{} {
 	return func(s *site, ctx context.Context, app string) <-chan struct{} {
 		return s.event(ctx, func(e events.Message) bool {
-			return e.Action == action && e.Actor.Attributes["reagent.app_name"] == app && strings.HasSuffix(e.Actor.Attributes["image"], ":"+version)
+			return e.Type == events.ContainerEventType && e.Action == action && e.Actor.Attributes["reagent.app_name"] == app && strings.HasSuffix(e.Actor.Attributes["image"], ":"+version)
 		})
 	}
 }
@@ -217,12 +217,12 @@ func happened(action events.Action, version string) func(*site, context.Context,
 // renamedBack is the moment at which the parked container gets its name back.
 func renamedBack(s *site, ctx context.Context, app string) <-chan struct{} {
 	return s.event(ctx, func(e events.Message) bool {
-		return e.Action == events.ActionRename && e.Actor.Attributes["name"] == s.name(app)
+		return e.Type == events.ContainerEventType && e.Action == events.ActionRename && e.Actor.Attributes["name"] == s.name(app)
 	})
 }
 
 func (s *site) event(ctx context.Context, is func(events.Message) bool) <-chan struct{} {
-	messages, errs := s.engine.API.Events(ctx, events.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "container"))})
+	messages, errs := s.engine.API.Events(ctx, events.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("type", "image"))})
 	moment := make(chan struct{})
 	go func() {
 		for {
