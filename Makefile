@@ -19,6 +19,11 @@ BUILDVCS := $(if $(shell git rev-parse HEAD 2>/dev/null),auto,false)
 export CGO_ENABLED = 0
 BUILD = $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X reagent/release.Version=$(VERSION)'
 
+# The helper is a module of its own, several times the size of the others:
+# HELPER=no leaves it out where a quick look at the rest is wanted.
+HELPER ?= yes
+BUILD_HELPER = $(GO) build -C compose -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w -X main.Version=$(VERSION)'
+
 # os/architecture/variant of every platform that is released.
 TARGETS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6 linux/arm/5 linux/riscv64 \
            darwin/amd64 darwin/arm64 windows/amd64
@@ -33,9 +38,10 @@ PKG      ?= ./...
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
-build: ## both programs for this machine, into build/
+build: ## all programs for this machine, into build/
 	@mkdir -p $(OUT)
 	$(foreach p,$(PROGRAMS),$(BUILD) -o $(OUT)/ ./cmd/$(p);)
+	$(if $(filter yes,$(HELPER)),$(BUILD_HELPER) -o $(abspath $(OUT))/ .)
 
 test: ## set up what is missing on this machine, then every test with the race detector
 	test/setup
@@ -55,11 +61,12 @@ lint: ## gofmt, go vet, staticcheck
 	if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet $(PKG)
 	$(GO) tool -modfile=tools/go.mod staticcheck $(PKG)
+	cd compose && $(GO) vet . && $(GO) tool -modfile=../tools/go.mod staticcheck .
 
 fmt: ## format the source
 	git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -w
 
-cross: $(TARGETS) ## both programs for every platform that is released
+cross: $(TARGETS) ## all programs for every platform that is released
 
 # A platform as a target: make linux/arm/6
 $(TARGETS):
@@ -67,7 +74,11 @@ $(TARGETS):
 	to=$(OUT)/$$os-$$arch$${variant:+v$$variant}; mkdir -p $$to; \
 	for p in $(PROGRAMS); do \
 		echo "$$to/$$p"; GOOS=$$os GOARCH=$$arch GOARM=$$variant $(BUILD) -o $$to/ ./cmd/$$p; \
-	done
+	done; \
+	[ $(HELPER) != yes ] || { \
+		echo "$$to/reagent-compose"; to=$$(cd $$to && pwd); \
+		GOOS=$$os GOARCH=$$arch GOARM=$$variant $(BUILD_HELPER) -o $$to/ .; \
+	}
 
 fuzz: ## every fuzz target for FUZZTIME (1m) each
 	@$(GO) list -f '{{.Dir}}' $(PKG) | while read -r dir; do \

@@ -1,4 +1,4 @@
-module reagent/compose
+module reagent-compose
 
 go 1.26.0
 

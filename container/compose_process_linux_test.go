@@ -267,3 +267,31 @@ func waitGone(t *testing.T, pid string) {
 		return err == nil && strings.Contains(string(stat), ") Z ")
 	})
 }
+
+func TestTheHelperRefusesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	helper := testenv.Compose(t).Helper
+	for _, row := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"", 2, "what shall be done"},
+		{"pull -project p", 2, `"pull"`},
+		{"up -project p -dir /d", 2, "up needs -file"},
+		{"down", 2, "down needs -project"},
+		{"stop -project p", 2, "stop needs -grace"},
+		{"stop -project p -grace soon", 2, "soon"},
+		{"down -project p -volumes more", 2, `"more" is too much`},
+		{"check -project p -dir /nonexistent -file /nonexistent/f", 1, "/nonexistent/f"},
+		{"version --short", 0, "5.2.0"},
+		{"-version", 0, "reagent-compose dev, compose 5.2.0"},
+	} {
+		cmd := exec.Command(helper, strings.Fields(row.args)...)
+		cmd.Env = []string{"DOCKER_CONFIG=" + t.TempDir()}
+		text, _ := cmd.CombinedOutput() // its end is the exit code's matter
+		if code := cmd.ProcessState.ExitCode(); code != row.code || !strings.Contains(string(text), row.says) {
+			t.Errorf("reagent-compose %s: exit code %d and %q; want %d and %q", row.args, code, text, row.code, row.says)
+		}
+	}
+}
