@@ -48,6 +48,12 @@ func ContainerName(stage Stage, appKey uint64, appName string) string {
 	return strings.ToLower(fmt.Sprintf("%s_%d_%s", stage, appKey, appName))
 }
 
+// PublishLogName is the name under which an app's publication is logged (life
+// §3.1); there is no container of that name.
+func PublishLogName(appKey uint64, appName string) string {
+	return strings.ToLower(fmt.Sprintf("pub_%d_%s", appKey, appName))
+}
+
 // ComposeProject is the project name of a compose app (life §3.1).
 func ComposeProject(stage Stage, appKey uint64, appName string) string {
 	return ContainerName(stage, appKey, appName) + "_compose"

@@ -108,6 +108,8 @@ var homes = []struct {
 	{"github.com/opencontainers/go-digest", []string{"container", "studio/registry"}, "digests of images"},
 	{"github.com/sirupsen/logrus", []string{"studio/registry"}, "what the image registry logs through; caught and passed on"},
 	{"github.com/google/go-containerregistry", []string{"studio/cli"}, "reading and pushing images"},
+	{"github.com/moby/patternmatcher", []string{"studio/cli"}, ".dockerignore as docker build reads it"},
+	{"go.yaml.in/yaml/v3", []string{"studio/cli"}, "compose files, which people write in YAML"},
 	{"github.com/google/uuid", []string{"studio/store"}, "serial numbers of new devices"},
 	{"github.com/schollz/progressbar/v3", []string{"studio/cli"}, "progress where a person waits"},
 	{"golang.org/x/term", []string{"cmd/*", "studio/cli", "agent/terminal"}, "is somebody looking?"},

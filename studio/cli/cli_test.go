@@ -52,6 +52,27 @@ func someStates() protocol.StateList {
 	}}
 }
 
+var shopApp = protocol.AppRow{
+	AppKey: 4, Name: "shop", Owner: "eve", Ports: []protocol.PortRule{{Main: true, Name: "web", Port: 8080, Protocol: "http"}, {Port: 53, Protocol: "udp"}},
+	EnvironmentTemplate: map[string]any{"COLOR": map[string]any{"defaultValue": "blue"}, "EMPTY": map[string]any{}, "N": map[string]any{"defaultValue": int64(7)}},
+}
+
+// updatedStates are an update that is under way, one that was done, one that was
+// rolled back, and a DEV copy.
+func updatedStates() protocol.StateList {
+	row := protocol.AppOnDeviceRow{DeviceKey: 1, DeviceName: "press-07", SerialNumber: "s1", Online: true, AppKey: 4, AppName: "shop", Stage: protocol.Prod,
+		Target: protocol.Running, State: protocol.Running, Version: "1.1.0", TargetVersion: "1.1.0", Reported: noon.Add(-time.Minute)}
+	under, done, back, dev := row, row, row, row
+	under.State, under.LastUpdate = protocol.Updating, &protocol.UpdateRow{From: "1.0.0", To: "1.1.0", Outcome: protocol.UpdateRuns, Time: noon.Add(-time.Minute)}
+	done.DeviceName, done.LastUpdate = "press-08", &protocol.UpdateRow{From: "1.0.0", To: "1.1.0", Outcome: protocol.UpdateDone, Time: noon.Add(-3 * time.Hour)}
+	back.DeviceName, back.Version, back.TargetVersion = "press-09", "1.0.0", "1.1.0"
+	back.LastUpdate = &protocol.UpdateRow{From: "1.0.0", To: "1.1.0", Outcome: protocol.UpdateRolledBack, Reason: "the health check fails: \x1bconnection refused", Time: noon.Add(-5 * time.Minute)}
+	dev.Stage, dev.Version, dev.TargetVersion, dev.State = protocol.Dev, "", "", protocol.Building
+	return protocol.StateList{States: []protocol.AppOnDeviceRow{under, done, back, dev}}
+}
+
+var fileName = strings.NewReplacer(" ", "_", "-", "", "/", "", "=", "", "@", "_")
+
 func TestTablesForPeopleAndJSONForPrograms(t *testing.T) {
 	account := protocol.AccountRow{AccountKey: 1, AuthID: "1", Name: "admin", Role: "user", Administrator: true, Created: noon.Add(-48 * time.Hour)}
 	other := protocol.AccountRow{AccountKey: 2, AuthID: "2", Name: "eve", Role: "user", Grants: []protocol.GrantRow{
@@ -76,6 +97,13 @@ func TestTablesForPeopleAndJSONForPrograms(t *testing.T) {
 		{"stop hello press-07", protocol.StudioStopApp, protocol.Wished{App: someStates().States[0], Delivered: true}},
 		{"remove hello cutter --uninstall", protocol.StudioRemoveApp, protocol.Wished{App: someStates().States[1], Reason: "cutter is not on-line"}},
 		{"deploy hello press-07", protocol.StudioDeployApp, protocol.Wished{App: someStates().States[0], Delivered: true}},
+		{"states --app shop", protocol.StudioListStates, updatedStates()},
+		{"app env shop COLOR=blue --unset OLD", protocol.StudioSetAppEnvironment, shopApp},
+		{"app ports shop web=8080 53/udp", protocol.StudioSetAppPorts, shopApp},
+		{"app rm shop@1.0.0", protocol.StudioDeleteRelease, shopApp},
+		{"app rm shop", protocol.StudioDeleteApp, shopApp},
+		{"gc", protocol.StudioCollectGarbage, protocol.GarbageCollected{Manifests: 3, Layers: 8, Bytes: 5 << 20, TookMS: 1234}},
+		{"dev remove shop press-07", protocol.StudioDevelopApp, protocol.Wished{App: updatedStates().States[3], Delivered: true}},
 	} {
 		t.Run(c.command, func(t *testing.T) {
 			d := newDesk(t)
@@ -83,7 +111,7 @@ func TestTablesForPeopleAndJSONForPrograms(t *testing.T) {
 			if err := d.run(t, strings.Fields(c.command)...); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, strings.ReplaceAll(strings.ReplaceAll(c.command, " ", "_"), "-", "")+".txt", d.stdout.String())
+			golden(t, fileName.Replace(c.command)+".txt", d.stdout.String())
 			if !d.studio.closed {
 				t.Error("the session was left open")
 			}
@@ -101,15 +129,60 @@ func TestTablesForPeopleAndJSONForPrograms(t *testing.T) {
 	}
 }
 
+func TestTemplatesOfAnAppAreShownOrChanged(t *testing.T) {
+	for command, want := range map[string]struct {
+		procedure string
+		in        string
+	}{
+		"app env shop":                        {protocol.StudioListApps, ""},
+		"app env shop A=1 B=x=y C= --unset D": {protocol.StudioSetAppEnvironment, `{"app":"shop","set":{"A":"1","B":"x=y","C":""},"unset":["D"]}`},
+		"app ports shop":                      {protocol.StudioListApps, ""},
+		"app ports shop --none":               {protocol.StudioSetAppPorts, `{"app":"shop","ports":[]}`},
+		"app rm shop@1.0.0":                   {protocol.StudioDeleteRelease, `{"app":"shop","version":"1.0.0"}`},
+	} {
+		d := newDesk(t)
+		d.studio.answers[protocol.StudioListApps] = give(protocol.AppList{Apps: []protocol.AppRow{shopApp}})
+		d.studio.answers[want.procedure] = give(shopApp)
+		if want.procedure == protocol.StudioListApps {
+			d.studio.answers[want.procedure] = give(protocol.AppList{Apps: []protocol.AppRow{shopApp}})
+		}
+		if err := d.run(t, strings.Fields(command)...); err != nil {
+			t.Errorf("%s: %v", command, err)
+			continue
+		}
+		in := d.studio.question(t, want.procedure)
+		got, _ := json.Marshal(in)
+		if want.in != "" && string(got) != want.in || len(d.studio.asked) != 1 {
+			t.Errorf("%s asked %v, want %s %s alone", command, d.studio.asked, want.procedure, want.in)
+		}
+	}
+	d := newDesk(t)
+	d.studio.answers[protocol.StudioSetAppPorts] = give(shopApp)
+	if err := d.run(t, "app", "ports", "shop", "web=8080", "53/udp"); err != nil {
+		t.Fatal(err)
+	}
+	var in protocol.SetAppPorts
+	if err := protocol.Decode(d.studio.question(t, protocol.StudioSetAppPorts), &in); err != nil || !slices.Equal(in.Ports, shopApp.Ports) {
+		t.Errorf("asked for %+v, %v; want %+v", in.Ports, err, shopApp.Ports)
+	}
+	d = newDesk(t)
+	d.studio.answers[protocol.StudioListApps] = give(protocol.AppList{})
+	if err := d.run(t, "app", "env", "shop"); err == nil || !strings.Contains(err.Error(), `reagent-studio app ls`) {
+		t.Errorf("an app that is not there = %v", err)
+	}
+}
+
 func TestEmptyListsSayWhatToDo(t *testing.T) {
 	for command, c := range map[string]struct {
 		procedure string
 		answer    any
 		want      string
 	}{
-		"device ls": {protocol.StudioListDevices, protocol.DeviceList{}, `reagent-studio device add NAME`},
-		"app ls":    {protocol.StudioListApps, protocol.AppList{}, `reagent-studio app create NAME`},
-		"states":    {protocol.StudioListStates, protocol.StateList{}, `reagent-studio deploy APP DEVICE`},
+		"device ls":       {protocol.StudioListDevices, protocol.DeviceList{}, `reagent-studio device add NAME`},
+		"app ls":          {protocol.StudioListApps, protocol.AppList{}, `reagent-studio app create NAME`},
+		"states":          {protocol.StudioListStates, protocol.StateList{}, `reagent-studio deploy APP DEVICE`},
+		"app env empty":   {protocol.StudioListApps, someApps, `reagent-studio app env empty NAME=VALUE`},
+		"app ports empty": {protocol.StudioListApps, someApps, `reagent-studio app ports empty PORT`},
 	} {
 		d := newDesk(t)
 		d.studio.answers[c.procedure] = give(c.answer)
@@ -166,6 +239,17 @@ func TestWhatIsNotUnderstoodIsAUsageError(t *testing.T) {
 		{"grant eve press READS", "READ DEVELOP MAINTAIN NETWORK"},
 		{"device ls --output yaml", "neither table nor json"},
 		{"states --history many", "not a number"},
+		{"app push hello 1.0.0", "either an IMAGE or a compose file"},
+		{"app push hello 1.0.0 img -f compose.yaml", "either an IMAGE or a compose file"},
+		{"app push hello 1.0.0 img --image web=x", "go with -f"},
+		{"app push hello 1.0.0 -f compose.yaml --image web", "SERVICE=IMAGE"},
+		{"app env hello COLOR", "NAME=VALUE"},
+		{"app ports hello http", "[NAME=]PORT"},
+		{"app ports hello 80 --none", "exclude each other"},
+		{"app rm hello@", "the version is empty"},
+		{"dev push /nowhere press", "there is no folder /nowhere"},
+		{"dev push /dev/null press", "not a folder"},
+		{"publish /nowhere press a/b", "version"},
 	} {
 		d := newDesk(t)
 		err := d.run(t, strings.Fields(c.line)...)

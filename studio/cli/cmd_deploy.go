@@ -31,16 +31,7 @@ only if the app runs in the end, for some seconds at least. After an update the
 device watches the new version for longer, and brings the old one back if need
 be: see "$0 states".`,
 		Flags: func(f *flag.FlagSet) {
-			f.Func("env", "set a variable of the app: `NAME=VALUE`; NAME alone takes it away (repeatable)", func(text string) error {
-				name, value, set := strings.Cut(text, "=")
-				if name == "" {
-					return fmt.Errorf("%q has no name", text)
-				}
-				if env[name] = value; !set {
-					env[name] = nil
-				}
-				return nil
-			})
+			f.Var(envFlag(env), "env", "set a variable of the app: `NAME=VALUE`; NAME alone takes it away (repeatable)")
 			f.BoolVar(&wait, "wait", false, "wait until the app runs, or failed")
 			f.DurationVar(&limit, "timeout", 30*time.Minute, "longest `TIME` to wait; 0 = for ever")
 		},
@@ -48,8 +39,8 @@ be: see "$0 states".`,
 		Run: func(ctx context.Context, c *Call) error {
 			app, version, _ := strings.Cut(c.Args[0], "@")
 			if version != "" {
-				if err := protocol.CheckVersion(version); err != nil {
-					return &UsageError{err.Error()}
+				if err := checkVersion(version); err != nil {
+					return err
 				}
 			}
 			wish := protocol.DeployApp{App: app, Device: c.Args[1], Version: version, Environment: env}

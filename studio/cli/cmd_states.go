@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -15,7 +16,9 @@ func states() Command {
 		Words: "states", Args: "[--device DEVICE] [--app APP]",
 		About: "Show which app is in which state where, and on which ports it is reached",
 		More: `PORTS: the port on the device -> the app's own. STATE is what the device
-reported last, WANTED what was asked for.`,
+reported last, WANTED what was asked for, UPDATE what became of the last change of
+its version: a version that does not stay up is rolled back. A DEV copy has its
+stage behind its name.`,
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&question.Device, "device", "", "only this `DEVICE`")
 			f.StringVar(&question.App, "app", "", "only this `APP`")
@@ -38,10 +41,10 @@ reported last, WANTED what was asked for.`,
 				if question.History > 0 {
 					return pastStates(out, c, list.States)
 				}
-				return table(out, "DEVICE APP VERSION STATE WANTED PORTS REPORTED ERROR", list.States,
+				return table(out, "DEVICE APP VERSION STATE WANTED PORTS REPORTED UPDATE ERROR", list.States,
 					fmt.Sprintf("no apps on devices: deploy one with %q", c.Name+" deploy APP DEVICE"),
 					func(r protocol.AppOnDeviceRow) []string {
-						return []string{r.DeviceName, r.AppName, r.Version, state(r), wanted(r), ports(r.Ports), ago(c.Now(), r.Reported), r.Error}
+						return []string{r.DeviceName, appStage(r), r.Version, state(r), wanted(r), ports(r.Ports), ago(c.Now(), r.Reported), lastUpdate(c, r.LastUpdate), r.Error}
 					})
 			})
 		},
@@ -64,6 +67,39 @@ func wanted(r protocol.AppOnDeviceRow) string {
 	return string(r.Target)
 }
 
+// appStage is an app's name, and that it is a DEV copy.
+func appStage(r protocol.AppOnDeviceRow) string {
+	if r.Stage == protocol.Dev {
+		return r.AppName + " (dev)"
+	}
+	return r.AppName
+}
+
+// outcomes are what became of an update, for people.
+var outcomes = map[protocol.UpdateOutcome]string{
+	protocol.UpdateRuns: "under way", protocol.UpdateDone: "done", protocol.UpdateRolledBack: "rolled back",
+	protocol.UpdateStopped: "canceled", protocol.UpdateFailed: "failed",
+}
+
+// lastUpdate tells the story of an update.
+func lastUpdate(c *Call, u *protocol.UpdateRow) string {
+	if u == nil {
+		return ""
+	}
+	outcome := outcomes[u.Outcome]
+	if outcome == "" {
+		outcome = string(u.Outcome) // of a newer studio
+	}
+	text := fmt.Sprintf("%s -> %s %s", cmp.Or(u.From, "?"), cmp.Or(u.To, "?"), outcome)
+	if u.Outcome != protocol.UpdateRuns {
+		text += " " + ago(c.Now(), u.Time)
+	}
+	if u.Reason != "" {
+		text += ": " + u.Reason
+	}
+	return text
+}
+
 // A past is a line of the history of states.
 type past struct {
 	app protocol.AppOnDeviceRow
@@ -77,7 +113,7 @@ func pastStates(out io.Writer, c *Call, rows []protocol.AppOnDeviceRow) error {
 			lines = append(lines, past{app, was})
 		}
 	}
-	return table(out, "DEVICE APP STATE UPDATE REPORTED ERROR", lines, "no states were reported yet", func(p past) []string {
-		return []string{p.app.DeviceName, p.app.AppName, string(p.was.State), string(p.was.UpdateStatus), ago(c.Now(), p.was.Time), p.was.Error}
+	return table(out, "DEVICE APP VERSION STATE UPDATE REPORTED ERROR", lines, "no states were reported yet", func(p past) []string {
+		return []string{p.app.DeviceName, appStage(p.app), p.was.Version, string(p.was.State), string(p.was.UpdateStatus), ago(c.Now(), p.was.Time), p.was.Error}
 	})
 }

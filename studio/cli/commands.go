@@ -4,9 +4,10 @@ package cli
 func (p *Program) commands() []Command {
 	return append(p.Extra[:len(p.Extra):len(p.Extra)],
 		deviceAdd(), deviceList(), deviceRemove(),
-		appCreate(), appPush(), appList(),
+		appCreate(), appPush(), appList(), appEnv(), appPorts(), appRemove(),
+		devPush(), devStop(), devRemove(), publish(),
 		deploy(), stop(), remove(), states(), logs(),
-		userAdd(), userList(), userRemove(), grant(), revoke(), whoami(),
+		userAdd(), userList(), userRemove(), grant(), revoke(), whoami(), collectGarbage(),
 	)
 }
 

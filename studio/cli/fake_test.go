@@ -26,6 +26,7 @@ var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 type fake struct {
 	mu        sync.Mutex
 	answers   map[string]func(in map[string]any) (any, error)
+	positions map[string]func(args []any) error // procedures that take more than one argument
 	asked     map[string][]map[string]any
 	followers map[string]func(messenger.Event)
 	closed    bool
@@ -35,8 +36,11 @@ func (f *fake) Call(_ context.Context, uri string, args []any, _ map[string]any)
 	in, _ := protocol.AsDict(protocol.Arg(args, 0))
 	f.mu.Lock()
 	f.asked[uri] = append(f.asked[uri], in)
-	answer := f.answers[uri]
+	answer, positional := f.answers[uri], f.positions[uri]
 	f.mu.Unlock()
+	if positional != nil {
+		return messenger.Result{}, positional(args)
+	}
 	if answer == nil {
 		return messenger.Result{}, &messenger.CallError{URI: protocol.ErrorNoSuchProcedure}
 	}
@@ -103,7 +107,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{
-		studio: &fake{answers: map[string]func(map[string]any) (any, error){}, asked: map[string][]map[string]any{}, followers: map[string]func(messenger.Event){}},
+		studio: &fake{answers: map[string]func(map[string]any) (any, error){}, positions: map[string]func([]any) error{}, asked: map[string][]map[string]any{}, followers: map[string]func(messenger.Event){}},
 		stdout: &lockedBuffer{}, stderr: &lockedBuffer{}, env: map[string]string{},
 	}
 	d.Program = Program{

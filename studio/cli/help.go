@@ -17,10 +17,9 @@ From nothing to an app on a device:
   %[1]s serve                  (stays; go on in another terminal)
   %[1]s device add press-07 --out press-07.reswarm
   reagent -config press-07.reswarm      (on the device)
-  %[1]s app create hello
-  docker build -t hello .
-  %[1]s app push hello 1.0.0 hello --port 8080
-  %[1]s deploy hello press-07 --wait
+  %[1]s dev push hello press-07         (builds the folder there and runs it)
+  %[1]s publish hello press-07 1.0.0
+  %[1]s deploy hello@1.0.0 press-08 --wait
 
 Commands:
 `

@@ -50,6 +50,8 @@ type Program struct {
 	Poll       time.Duration // how often a waiting command looks for itself; default 10 s
 	Settle     time.Duration // how long an app has to run until deploy --wait believes it; default 2 s
 	PortsGrace time.Duration // how long it waits for the ports of an app that runs; default 5 s
+	Retry      time.Duration // the first pause before an upload that broke off is begun anew; default 2 s
+	Tail       time.Duration // how long the log of a build is awaited after its end; default 500 ms
 }
 
 func (p *Program) poll() time.Duration { return cmp.Or(p.Poll, 10*time.Second) }
@@ -57,6 +59,10 @@ func (p *Program) poll() time.Duration { return cmp.Or(p.Poll, 10*time.Second) }
 func (p *Program) settle() time.Duration { return cmp.Or(p.Settle, 2*time.Second) }
 
 func (p *Program) portsGrace() time.Duration { return cmp.Or(p.PortsGrace, 5*time.Second) }
+
+func (p *Program) retry() time.Duration { return cmp.Or(p.Retry, 2*time.Second) }
+
+func (p *Program) tail() time.Duration { return cmp.Or(p.Tail, 500*time.Millisecond) }
 
 // A Command is a row of the table of commands.
 type Command struct {

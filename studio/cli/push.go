@@ -55,9 +55,14 @@ func (c *Call) registry(login protocol.RegistryLogin, version string, replace bo
 
 func (t *target) Close() { t.transport.CloseIdleConnections() }
 
-// push sends the image of one architecture.
-func (t *target) push(ctx context.Context, arch string, img v1.Image) error {
+// push sends the image of one architecture; service is "" but in compose apps.
+func (t *target) push(ctx context.Context, service, arch string, img v1.Image) error {
+	what := t.login.AppName
 	image := protocol.RegistryImage(t.login.Registry, t.login.Repository, protocol.Prod, arch, t.login.AppKey, t.login.AppName)
+	if service != "" {
+		what += " (" + service + ")"
+		image = protocol.RegistryServiceImage(t.login.Registry, t.login.Repository, protocol.Prod, arch, t.login.AppKey, t.login.AppName, service)
+	}
 	ref, err := name.NewTag(image+":"+t.version, t.options...)
 	if err != nil {
 		return fmt.Errorf("the studio names its registry wrongly: %w", err)
@@ -73,14 +78,14 @@ func (t *target) push(ctx context.Context, arch string, img v1.Image) error {
 		remote.WithUserAgent(t.c.Name),
 	}
 	if !t.replace {
-		if err := t.checkSame(ref, img, arch, options); err != nil {
+		if err := t.checkSame(ref, img, what, arch, options); err != nil {
 			return err
 		}
 	}
 	updates := make(chan v1.Update)
 	done := make(chan error, 1)
 	go func() { done <- remote.Write(ref, img, append(options, remote.WithProgress(updates))...) }()
-	bar := t.c.bar(fmt.Sprintf("pushing %s %s for %s", t.login.AppName, t.version, arch))
+	bar := t.c.bar(fmt.Sprintf("pushing %s %s for %s", what, t.version, arch))
 	for sent := (<-chan v1.Update)(updates); ; {
 		select {
 		case u, open := <-sent:
@@ -98,7 +103,7 @@ func (t *target) push(ctx context.Context, arch string, img v1.Image) error {
 }
 
 // checkSame refuses to put another image under a version that was pushed.
-func (t *target) checkSame(ref name.Tag, img v1.Image, arch string, options []remote.Option) error {
+func (t *target) checkSame(ref name.Tag, img v1.Image, what, arch string, options []remote.Option) error {
 	there, err := remote.Image(ref, options...)
 	var answer *transport.Error
 	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
@@ -117,7 +122,7 @@ func (t *target) checkSame(ref name.Tag, img v1.Image, arch string, options []re
 		return err
 	}
 	if old != id {
-		return fmt.Errorf("%s %s for %s was pushed before with another image, and devices that have it would not notice the new one: take another version, or say --replace", t.login.AppName, t.version, arch)
+		return fmt.Errorf("%s %s for %s was pushed before with another image, and devices that have it would not notice the new one: take another version, or say --replace", what, t.version, arch)
 	}
 	return nil
 }

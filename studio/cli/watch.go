@@ -119,10 +119,20 @@ func verdict(row protocol.AppOnDeviceRow) (end bool, err error) {
 		return true, fmt.Errorf("%s failed on %s: %s", app, device, orUnknown(printable(row.Error)))
 	case row.Target != protocol.Running:
 		return true, fmt.Errorf("somebody else wants %s %s on %s now", app, row.Target, device)
-	case row.State == protocol.Running && !asWished && row.UpdateStatus == protocol.UpdateCanceled:
-		return true, fmt.Errorf("%s %s did not stay up on %s: %s is back", app, printable(row.TargetVersion), device, printable(row.Version))
+	case row.State == protocol.Running && !asWished && (row.UpdateStatus == protocol.UpdateCanceled || updated(row, protocol.UpdateRolledBack)):
+		why := ""
+		if updated(row, protocol.UpdateRolledBack) && row.LastUpdate.Reason != "" {
+			why = " (" + printable(row.LastUpdate.Reason) + ")"
+		}
+		return true, fmt.Errorf("%s %s did not stay up on %s%s: %s is back", app, printable(row.TargetVersion), device, why, printable(row.Version))
 	}
-	return row.State == protocol.Running && asWished, nil
+	return row.State == protocol.Running && asWished && !updated(row, protocol.UpdateRuns), nil
+}
+
+// updated tells whether the update that was wished has come to this.
+func updated(row protocol.AppOnDeviceRow, outcome protocol.UpdateOutcome) bool {
+	u := row.LastUpdate
+	return u != nil && u.Outcome == outcome && u.To == row.TargetVersion && !u.Time.Before(row.Wished)
 }
 
 func orUnknown(text string) string {
