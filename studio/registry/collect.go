@@ -70,9 +70,9 @@ func (r *Registry) Collect(ctx context.Context) (protocol.GarbageCollected, erro
 	began := time.Now()
 	c := collection{r: r, at: newLayout(r.storage.root), wanted: wanted, since: began.Add(-r.cfg.Settle), live: map[digest.Digest]struct{}{}}
 	err = c.run(ctx)
-	done.Tags, done.Manifests, done.Layers, done.Bytes = c.tags, c.manifests, c.layers, c.bytes
+	done.Tags, done.Manifests, done.Blobs, done.Bytes = c.tags, c.manifests, c.blobs, c.bytes
 	done.TookMS = uint64(time.Since(began).Milliseconds())
-	r.cfg.Log.Info().Err(err).Uint64("tags", c.tags).Uint64("manifests", c.manifests).Uint64("layers", c.layers).
+	r.cfg.Log.Info().Err(err).Uint64("tags", c.tags).Uint64("manifests", c.manifests).Uint64("blobs", c.blobs).
 		Uint64("bytes", c.bytes).Dur("took", time.Since(began)).Msg("garbage collected")
 	return done, err
 }
@@ -99,7 +99,7 @@ type collection struct {
 	since  time.Time
 	live   map[digest.Digest]struct{} // blobs that somebody refers to
 
-	tags, manifests, layers, bytes uint64
+	tags, manifests, blobs, bytes uint64
 }
 
 func (c *collection) run(ctx context.Context) error {
@@ -143,7 +143,7 @@ func (c *collection) repository(name string) error {
 	live, err := c.reach(roots)
 	if err != nil {
 		// What a manifest refers to that cannot be read is anybody's guess.
-		c.r.cfg.Log.Error().Err(err).Str("repository", name).Msg("an image is damaged: push it again; nothing of its repository is removed")
+		c.r.cfg.Log.Error().Err(err).Str("repository", name).Msg("an image is damaged: delete its version; until then nothing of its repository is removed")
 		for _, d := range slices.Concat(revisions, links) {
 			c.live[d] = struct{}{}
 		}
@@ -307,7 +307,7 @@ func (c *collection) sweep(ctx context.Context) error {
 		case info.ModTime().After(c.since):
 			continue
 		default:
-			c.layers++
+			c.blobs++
 			c.bytes += uint64(info.Size())
 		}
 		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
@@ -320,19 +320,28 @@ func (c *collection) sweep(ctx context.Context) error {
 // A clock notices that the machine's was set, which makes the ages of files mean
 // nothing. It is guarded by the gate.
 type clock struct {
-	seen, set time.Time
+	begun time.Time     // when the process began to look, for the time that really passes
+	shown time.Time     // what the clock showed at the last look
+	at    time.Duration // and when that was, since begun
+	set   time.Duration // when it was found set
+	was   bool          // it was set once
+}
+
+func newClock() clock {
+	now := time.Now()
+	return clock{begun: now, shown: now.Round(0)}
 }
 
 // jumped reports whether the clock was set within some time.
 func (c *clock) jumped(within time.Duration) bool {
+	return c.look(time.Now().Round(0), time.Since(c.begun), within)
+}
+
+func (c *clock) look(shown time.Time, at, within time.Duration) bool {
 	const some = time.Hour
-	now := time.Now()
-	if !c.seen.IsZero() {
-		passed, shown := now.Sub(c.seen), now.Round(0).Sub(c.seen.Round(0))
-		if (shown - passed).Abs() > some {
-			c.set = now
-		}
+	if (shown.Sub(c.shown) - (at - c.at)).Abs() > some {
+		c.set, c.was = at, true
 	}
-	c.seen = now
-	return !c.set.IsZero() && now.Sub(c.set) < within
+	c.shown, c.at = shown, at
+	return c.was && at-c.set < within
 }

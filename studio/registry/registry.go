@@ -114,7 +114,7 @@ func New(cfg Config) (*Registry, error) {
 	}
 	r := &Registry{
 		cfg: cfg, signer: signer, mux: http.NewServeMux(),
-		storage: newDurable(images), clock: clock{seen: time.Now()},
+		storage: newDurable(images), clock: newClock(),
 	}
 	forwardLog(cfg.Log)
 	r.app = handlers.NewApp(context.Background(), r.configuration()) // ends with Close
