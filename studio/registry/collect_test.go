@@ -174,6 +174,7 @@ func on(t *testing.T, base v1.Image) v1.Image {
 const serviceRepository = "apps/prod_amd64_6_hello_web"
 
 func TestWhatNoReleaseRefersToGoesAndTheRestStays(t *testing.T) {
+	t.Parallel()
 	y := openYard(t, nil)
 	base := randomImage(t, 2)
 	kept, shared, gone, replaced := on(t, base), on(t, base), randomImage(t, 3), randomImage(t, 1)
@@ -217,6 +218,7 @@ func TestWhatNoReleaseRefersToGoesAndTheRestStays(t *testing.T) {
 }
 
 func TestIndexesKeepWhatTheyReferTo(t *testing.T) {
+	t.Parallel()
 	y := openYard(t, nil)
 	a, b := randomImage(t, 1), randomImage(t, 1)
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: a}, mutate.IndexAddendum{Add: b})
@@ -235,6 +237,7 @@ func TestIndexesKeepWhatTheyReferTo(t *testing.T) {
 }
 
 func TestWhatAPushIsAboutToUseStays(t *testing.T) {
+	t.Parallel()
 	y := openYard(t, nil)
 	y.wanted.want(repository, "9")
 	img := randomImage(t, 1)
@@ -307,6 +310,7 @@ func (b *before) RoundTrip(req *http.Request) (*http.Response, error) {
 // An image whose layers are garbage is pushed again, and they are collected before
 // each request of the push in turn.
 func TestAPushIsWholeWhereverACollectionComesBetween(t *testing.T) {
+	t.Parallel()
 	y := openYard(t, nil)
 	y.wanted.want(repository, "9")
 	img := randomImage(t, 2)
@@ -369,6 +373,7 @@ func TestHasKnowsWholeImagesOnly(t *testing.T) {
 }
 
 func TestADamagedImageOfAReleaseLosesNothingMore(t *testing.T) {
+	t.Parallel()
 	for claim, damage := range map[string]func(path string) error{
 		"a manifest that is gone": os.Remove,
 		"one that was overwritten": func(path string) error {
@@ -456,6 +461,7 @@ func TestACollectionMayBeKilledAnywhere(t *testing.T) {
 		collectForEver(t, folder)
 		return
 	}
+	t.Parallel()
 	y := openYard(t, nil)
 	var keep []string
 	for i := range 6 {
@@ -520,6 +526,7 @@ func collectForEver(t *testing.T, images string) {
 }
 
 func TestADevicePushesOnlyWhatItIsToPublish(t *testing.T) {
+	t.Parallel()
 	y := openYard(t, nil)
 	login := basic(y.PullToken(1, "1-1"), "device one")
 	push := func(image string) error {
