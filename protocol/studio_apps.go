@@ -93,7 +93,7 @@ type DeleteRelease struct {
 type GarbageCollected struct {
 	Tags      uint64    `json:"tags"`
 	Manifests uint64    `json:"manifests"`
-	Blobs     uint64    `json:"blobs"` // layers, configurations, what manifests say
+	Layers    uint64    `json:"layers"` // with configurations, and what manifests say
 	Bytes     uint64    `json:"bytes"`
 	Began     time.Time `json:"began,omitzero"`
 	TookMS    uint64    `json:"took_ms"`

@@ -70,7 +70,7 @@ func (r *Registry) Collect(ctx context.Context) (protocol.GarbageCollected, erro
 	began := time.Now()
 	c := collection{r: r, at: newLayout(r.storage.root), wanted: wanted, since: began.Add(-r.cfg.Settle), live: map[digest.Digest]struct{}{}}
 	err = c.run(ctx)
-	done.Tags, done.Manifests, done.Blobs, done.Bytes = c.tags, c.manifests, c.blobs, c.bytes
+	done.Tags, done.Manifests, done.Layers, done.Bytes = c.tags, c.manifests, c.blobs, c.bytes
 	done.TookMS = uint64(time.Since(began).Milliseconds())
 	r.cfg.Log.Info().Err(err).Uint64("tags", c.tags).Uint64("manifests", c.manifests).Uint64("blobs", c.blobs).
 		Uint64("bytes", c.bytes).Dur("took", time.Since(began)).Msg("garbage collected")

@@ -190,7 +190,7 @@ func TestWhatNoReleaseRefersToGoesAndTheRestStays(t *testing.T) {
 	before := len(y.blobs(t))
 
 	done := y.collect(t)
-	if done.Tags != 2 || done.Manifests != 3 || done.Blobs != uint64(before-8) || done.Bytes == 0 || done.Reason != "" {
+	if done.Tags != 2 || done.Manifests != 3 || done.Layers != uint64(before-8) || done.Bytes == 0 || done.Reason != "" {
 		t.Errorf("collected %+v of %d blobs, %d are left", done, before, len(y.blobs(t)))
 	}
 	// kept: 2 common layers, 2 own ones, 2 configurations, 2 manifests.
@@ -207,7 +207,7 @@ func TestWhatNoReleaseRefersToGoesAndTheRestStays(t *testing.T) {
 			t.Errorf("%s is still there", image)
 		}
 	}
-	if again := y.collect(t); again.Tags+again.Manifests+again.Blobs != 0 {
+	if again := y.collect(t); again.Tags+again.Manifests+again.Layers != 0 {
 		t.Errorf("a second collection finds %+v", again)
 	}
 	// What went can come back.
@@ -227,7 +227,7 @@ func TestIndexesKeepWhatTheyReferTo(t *testing.T) {
 	}
 	y.wanted.want(repository, "1.0")
 	y.age(t)
-	if done := y.collect(t); done.Tags+done.Manifests+done.Blobs != 0 {
+	if done := y.collect(t); done.Tags+done.Manifests+done.Layers != 0 {
 		t.Errorf("collected %+v of an index", done)
 	}
 	y.wanted.want(repository, "2.0")
@@ -242,7 +242,7 @@ func TestWhatAPushIsAboutToUseStays(t *testing.T) {
 	y.wanted.want(repository, "9")
 	img := randomImage(t, 1)
 	y.put(t, repository+":1.0", img) // young: its release is about to be entered
-	if done := y.collect(t); done.Tags+done.Manifests+done.Blobs != 0 {
+	if done := y.collect(t); done.Tags+done.Manifests+done.Layers != 0 {
 		t.Errorf("collected %+v of a push that just ended", done)
 	}
 	y.age(t)
@@ -409,7 +409,7 @@ func TestNothingIsCollectedWhereItCannotBeKnownWhatIsWanted(t *testing.T) {
 	y := openYard(t, nil)
 	y.put(t, repository+":1.0", randomImage(t, 1))
 	y.age(t)
-	if done := y.collect(t); done.Reason == "" || done.Blobs != 0 || y.whole(t, repository+":1.0") != nil {
+	if done := y.collect(t); done.Reason == "" || done.Layers != 0 || y.whole(t, repository+":1.0") != nil {
 		t.Errorf("with no release at all: %+v", done)
 	}
 	s := start(t, t.TempDir(), nil)
