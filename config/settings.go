@@ -117,7 +117,7 @@ var flags = []group{
 		{flag: "composeHelper", arg: "FILE", help: "Program that runs compose apps where Docker's plugin for them is not installed.",
 			bind: func(d *draft) value { return (*textValue)(&d.ComposeHelper) }, note: "reagent-compose beside the agent"},
 		{flag: "compressedBuildExtension", arg: "EXT", help: "Extension of uploaded build archives.",
-			bind: func(d *draft) value { return (*textValue)(&d.BuildExtension) }, fixed: "tgz", check: extension, marks: idle},
+			bind: func(d *draft) value { return (*textValue)(&d.BuildExtension) }, fixed: "tgz", check: extension},
 	}},
 	{"Log", []setting{
 		{flag: "logFile", arg: "FILE", help: "Log, a JSON object a line; rotated at 100 MB, two old ones are kept. Where it cannot be written, the log goes to the console.",

@@ -31,6 +31,9 @@ type imageStore interface {
 	Image(ctx context.Context, ref string) (container.Image, error)
 	Images(ctx context.Context) ([]container.Image, error)
 	Pull(ctx context.Context, ref string, c *container.Credential, progress func(container.PullProgress)) error
+	Build(ctx context.Context, s container.BuildSpec, record func([]byte)) error
+	Tag(ctx context.Context, ref, newRef string) error
+	Push(ctx context.Context, ref string, c *container.Credential, record func([]byte)) error
 	RemoveImage(ctx context.Context, ref string) error
 }
 
@@ -77,7 +80,7 @@ type AppLog interface {
 }
 
 // Config says what the apps of one device are made with. All fields but
-// MaxUpload and Changed are needed.
+// ArchiveExtension, MaxUpload and Changed are needed.
 type Config struct {
 	AppsDir    string
 	Arch       string          // with variant, such as armv7
@@ -92,8 +95,10 @@ type Config struct {
 	AppLog     AppLog
 	Log        zerolog.Logger
 	Waits      Waits
-	MaxUpload  int64  // bytes of an archive that is uploaded; 0 = 2 GiB
-	Changed    func() // told after each change that Statuses shows; may be nil
+	// ArchiveExtension is that of uploaded archives, without its dot; "" = tgz.
+	ArchiveExtension string
+	MaxUpload        int64  // bytes of an archive that is uploaded; 0 = 2 GiB
+	Changed          func() // told after each change that Statuses shows; may be nil
 }
 
 // Waits are the times that the life cycle is made of (design S16).
@@ -153,8 +158,9 @@ type Apps struct {
 	ctx     context.Context // of Run; nil before it: workers start when it does
 	closed  bool            // Run is about to return
 	group   sync.WaitGroup
-	epoch   uint64        // grows each time the engine became reachable
-	ready   chan struct{} // closed while the engine is reachable
+	epoch   uint64                                                    // grows each time the engine became reachable
+	ready   chan struct{}                                             // closed while the engine is reachable
+	loans   map[protocol.AppID]map[string]protocol.RegistryCredential // logins that came with wishes, by registry
 }
 
 // New makes the apps of a device from its records; nothing runs before Run.
@@ -164,6 +170,10 @@ func New(cfg Config) (*Apps, error) {
 		ports:   newHostPorts(bindable),
 		workers: map[protocol.AppID]*worker{},
 		ready:   make(chan struct{}),
+		loans:   map[protocol.AppID]map[string]protocol.RegistryCredential{},
+	}
+	if a.cfg.ArchiveExtension == "" {
+		a.cfg.ArchiveExtension = "tgz"
 	}
 	a.reporter = &reporter{store: cfg.Store, studio: cfg.Studio, log: cfg.Log, waits: cfg.Waits, wake: make(chan struct{}, 1)}
 	a.uploads = newUploads(cfg, filepath.Join(cfg.AppsDir, "build"), a.uploadFailed)
@@ -279,12 +289,19 @@ func (a *Apps) Request(_ context.Context, r protocol.AppRequest) error {
 	}
 	if r.CancelTransition {
 		r.RequestUpdate = false // or what was cancelled would begin anew
+		if t := r.Target; t == protocol.Built || t == protocol.Published {
+			r.Target = protocol.Present
+		}
+	}
+	if r.Stage == protocol.Dev && endsUpload[r.Target] {
+		a.uploads.cancel(protocol.ContainerName(r.Stage, r.AppKey, r.AppName)) // life §2.2, §2.4
 	}
 	a.wishes.Lock()
 	defer a.wishes.Unlock()
 	if err := a.room(r.ID()); err != nil {
 		return err
 	}
+	a.lend(r.ID(), r.DockerCredentials) // first: the worker may look at once
 	wish, _, err := a.cfg.Store.Want(r, true)
 	if err != nil {
 		return fmt.Errorf("store the wish for %s: %w", r.ID(), err)
@@ -319,9 +336,13 @@ func (a *Apps) depart(wish device.Wanted) {
 	a.departures[id] = wish.Time
 }
 
+// endsUpload are the wishes for a DEV app by which an upload that is under way
+// is called off.
+var endsUpload = map[protocol.State]bool{protocol.Present: true, protocol.Built: true, protocol.Removed: true, protocol.Uninstalled: true}
+
 // drivable reports whether this version can bring such an app about. A wish for
 // another is kept and its containers are left exactly as they are (design S18).
-func drivable(r protocol.AppRequest) bool { return r.Stage == protocol.Prod && !r.Compose() }
+func drivable(r protocol.AppRequest) bool { return !r.Compose() }
 
 // neverFor says why no state of such an app leads to what is wanted, "" if some
 // may.

@@ -404,7 +404,6 @@ func TestOtherKindsOfAppsAreKeptAndLeftAlone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for _, change := range []func(*protocol.AppRequest){
-		func(a *protocol.AppRequest) { a.Stage = protocol.Dev },
 		func(a *protocol.AppRequest) {
 			a.AppKey, a.DockerCompose = r.id.Key+1, map[string]any{"services": map[string]any{}}
 		},
@@ -423,6 +422,9 @@ func TestOtherKindsOfAppsAreKeptAndLeftAlone(t *testing.T) {
 		if err := r.apps.Request(t.Context(), r.web(target(s))); err == nil {
 			t.Errorf("%s was accepted for an installed app", s)
 		}
+	}
+	if err := r.apps.Request(t.Context(), r.web(func(a *protocol.AppRequest) { a.Stage, a.Target = protocol.Dev, protocol.Failed })); err == nil {
+		t.Error("a failure was accepted as a wish for a developer's app")
 	}
 }
 

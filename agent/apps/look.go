@@ -247,8 +247,8 @@ func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, c cont
 	a.wishes.Lock()
 	defer a.wishes.Unlock()
 	known, err := a.known(id)
-	if err != nil || known || id.Stage != protocol.Prod {
-		return err // a developer's copy is not driven yet and stays as it is
+	if err != nil || known {
+		return err
 	}
 	switch now, err := a.cfg.Engine.Inspect(ctx, c.ID); {
 	case errors.Is(err, container.ErrNotFound) || err == nil && now.Name != c.Name:

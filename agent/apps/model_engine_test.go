@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -577,6 +578,47 @@ func (e *smallEngine) Pull(ctx context.Context, ref string, c *container.Credent
 	return e.change(ctx, func() error {
 		e.note("pulled %s", versionOf(ref))
 		e.images[ref] = idOf(ref)
+		return nil
+	})
+}
+
+// Build, Tag and Push are what a developer's app asks for.
+func (e *smallEngine) Build(ctx context.Context, s container.BuildSpec, record func([]byte)) error {
+	if _, err := io.Copy(io.Discard, s.Context); err != nil {
+		return err
+	}
+	return e.change(ctx, func() error {
+		for _, ref := range s.Tags {
+			e.note("built %s", ref)
+			e.images[ref] = idOf(fmt.Sprint(ref, len(e.images)))
+		}
+		record([]byte(`{"stream":"Successfully built\n"}`))
+		return nil
+	})
+}
+
+func (e *smallEngine) Tag(ctx context.Context, ref, newRef string) error {
+	return e.change(ctx, func() error {
+		id, ok := e.images[ref]
+		if !ok {
+			return fmt.Errorf("no such image: %s: %w", ref, container.ErrNotFound)
+		}
+		e.images[newRef] = id
+		return nil
+	})
+}
+
+func (e *smallEngine) Push(ctx context.Context, ref string, c *container.Credential, record func([]byte)) error {
+	return e.change(ctx, func() error {
+		switch _, ok := e.images[ref]; {
+		case !ok:
+			return fmt.Errorf("no such image: %s: %w", ref, container.ErrNotFound)
+		case !e.linked():
+			return fmt.Errorf("push %s: dial tcp: lookup registry: no such host", ref)
+		case c == nil || c.Username == "":
+			return fmt.Errorf("push %s: %w", ref, container.ErrUnauthorized)
+		}
+		record([]byte(`{"status":"Pushed"}`))
 		return nil
 	})
 }

@@ -26,6 +26,11 @@ func (w *worker) ours(c container.Container, have device.Actual) bool {
 // on the first look after the agent or the engine began: what ended while nobody
 // watched was a victim of that, and counts as no crash.
 func (w *worker) correct(ctx context.Context, j *job, first bool) error {
+	if j.have.Publication != nil { // no step goes on, so it came to no good end
+		if err := w.withdraw(ctx, j); err != nil {
+			return err
+		}
+	}
 	if j.have.Swap != nil {
 		if first && j.have.Swap.Phase == device.SwapProbation {
 			return w.renewProbation(j)
@@ -73,10 +78,15 @@ func (w *worker) trueState(ctx context.Context, j *job, first bool) (state proto
 	if j.version() == "" {
 		return protocol.Removed, nil, nil
 	}
+	if w.id.Stage == protocol.Dev && !first && j.have.State.Transient() {
+		return j.have.State, nil, nil // a build that was called off; the plan knows what then
+	}
 	there, err := w.hasImages(ctx, j, j.making())
 	switch {
 	case err != nil:
 		return "", nil, err
+	case there && j.have.State == protocol.Published:
+		return protocol.Published, nil, nil
 	case there:
 		return protocol.Present, nil, nil
 	}
@@ -111,6 +121,9 @@ func (w *worker) plan(j *job, now time.Time) decision {
 		}
 	}
 	s := transitions[w.id.Stage][edge{j.have.State, target}]
+	if w.id.Stage == protocol.Dev {
+		s = j.once(s)
+	}
 	switch {
 	case s != none:
 	case target == protocol.Running && w.outdated(j):
@@ -127,9 +140,27 @@ func (w *worker) plan(j *job, now time.Time) decision {
 	return decision{step: s, do: w.steps()[s]}
 }
 
+// once leaves out what a developer's app does not do again by itself: a build or
+// a publication is a deed, done each time that somebody asks for it, and an app
+// that failed waits for a newer wish. Only what a power cut ended runs again.
+func (j *job) once(s step) step {
+	deed := s == build || s == publish || s == stop && j.req().Target.Settled() == protocol.Built
+	switch {
+	case deed && j.wish.Direct > j.have.Tried:
+	case deed && (j.have.State == protocol.Built || j.have.State == protocol.Building || j.have.State == protocol.Publishing):
+		return settle
+	case deed:
+		return none
+	case j.have.State == protocol.Failed && (s == run || s == settle) && j.have.Tried >= j.wish.Seq && !j.victim:
+		return none
+	}
+	return s
+}
+
 func (w *worker) steps() map[step]func(context.Context, *job) error {
 	return map[step]func(context.Context, *job) error{
 		pull: w.pull, run: w.runApp, stop: w.stop, settle: w.settle, remove: w.remove, uninstall: w.remove,
+		build: w.build, publish: w.publish, cancel: w.takeAway,
 	}
 }
 
@@ -137,7 +168,7 @@ func (w *worker) steps() map[step]func(context.Context, *job) error {
 // (life §2.2, update override), and not one that failed its probation.
 func (w *worker) updateDue(j *job) bool {
 	r := j.req()
-	if !r.RequestUpdate || r.NewestVersion == "" || j.installed() && !j.forAnother() {
+	if j.have.Stage == protocol.Dev || !r.RequestUpdate || r.NewestVersion == "" || j.installed() && !j.forAnother() {
 		return false
 	}
 	bad := j.have.Rejected
@@ -147,7 +178,7 @@ func (w *worker) updateDue(j *job) bool {
 // forAnother tells whether the wish is about another version than the installed.
 func (j *job) forAnother() bool {
 	r := j.req()
-	return r.RequestUpdate && r.NewestVersion != "" && j.installed() && r.NewestVersion != j.have.Version
+	return j.have.Stage == protocol.Prod && r.RequestUpdate && r.NewestVersion != "" && j.installed() && r.NewestVersion != j.have.Version
 }
 
 // outdated tells whether the container was made from something else than what is

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
 	"reagent/container"
 	"reagent/persistence/device"
+	"reagent/protocol"
 )
 
 // single is an app of one container, which carries the app's name.
@@ -87,6 +90,9 @@ func (w *worker) replaceable(ctx context.Context, j *job, err error) bool {
 // reusable tells whether the container that is there is the one to start.
 func (f single) reusable(j *job, spec container.Spec) bool {
 	c := j.seen.parts[0]
+	if f.w.id.Stage == protocol.Dev && !j.asAdopted() {
+		return false // its image may be another one under the same name
+	}
 	if c.Name != spec.Name || c.Status == container.StatusDead || c.Status == container.StatusRemoving || f.w.outdated(j) {
 		return false
 	}
@@ -147,7 +153,16 @@ func (f single) erase(ctx context.Context, j *job) error {
 	return nil
 }
 
-func (f single) files(*job) error { return nil }
+// files of a developer's app are what it was built from.
+func (f single) files(j *job) error {
+	if j.have.Stage != protocol.Dev {
+		return nil
+	}
+	if err := os.Remove(f.w.a.archive(j.req())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete the app's archive: %w", err)
+	}
+	return nil
+}
 
 // tags are the references of the app's versions.
 func (f single) tags(j *job, images []container.Image) []string {

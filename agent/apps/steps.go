@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,6 +123,9 @@ func (w *worker) runApp(ctx context.Context, j *job) error {
 		return errNoVersion
 	}
 	there, err := w.hasImages(ctx, j, m)
+	if err == nil && !there && w.id.Stage == protocol.Dev {
+		return errors.New("it was not built on this device yet: upload its files and ask for BUILT")
+	}
 	if err == nil && !there {
 		// A stop that arrives now lets the download end; only then it counts.
 		if err := w.turn(ctx, pull); err != nil {
@@ -149,7 +153,8 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	ports, err := w.a.ports.assign(w.id, needs, j.have.HostPorts)
+	had := j.have.HostPorts
+	ports, err := w.a.ports.assign(w.id, needs, had)
 	if err != nil {
 		return err
 	}
@@ -182,7 +187,8 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	if j.seen, err = w.running(ctx, j, f); err != nil {
 		return err
 	}
-	j.have.Version, j.have.ReleaseKey = m.version, m.release
+	j.have.Version, j.have.ReleaseKey, j.have.ReleaseBuild = m.version, m.release, false
+	j.tried()
 	if made {
 		j.have.ConfigHash, j.have.Adopted, j.have.AdoptedWish = f.hash(m, j.seen), false, 0
 		j.have.Made = m.made()
@@ -196,7 +202,23 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Now running app %s (%s)", j.have.AppName, m.version))
 	w.attach(j)
 	w.reportPorts(j)
+	w.sayPorts(j, had)
 	return nil
+}
+
+// sayPorts says in the app's log which of its ports are reached elsewhere than
+// before, or than a developer expects.
+func (w *worker) sayPorts(j *job, had map[string]uint16) {
+	for _, slot := range slices.Sorted(maps.Keys(j.have.HostPorts)) {
+		_, _, declared, _ := parseSlot(slot)
+		before, now := had[slot], j.have.HostPorts[slot]
+		if before == 0 && w.id.Stage == protocol.Dev {
+			before = declared
+		}
+		if before != 0 && before != now {
+			w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Port %d is in use on this device; the app's port %s is reached at %d", before, slot, now))
+		}
+	}
 }
 
 // reserve writes the app's host ports down before they are used: an agent that is
@@ -292,7 +314,26 @@ func (w *worker) settle(ctx context.Context, j *job) error {
 			return w.set(j, protocol.Present, reporting{})
 		}
 	}
+	if w.id.Stage == protocol.Dev {
+		return w.settleWithout(ctx, j)
+	}
 	return w.pull(ctx, j)
+}
+
+// settleWithout settles a developer's app that has no image: one that failed is
+// built (life §2.3), where there is something to build and somebody asked.
+func (w *worker) settleWithout(ctx context.Context, j *job) error {
+	file, _, err := w.a.openArchive(j.req())
+	if err == nil {
+		file.Close()
+	}
+	if err != nil || j.have.State != protocol.Failed || j.wish.Direct <= j.have.Tried {
+		return w.set(j, protocol.Removed, reporting{})
+	}
+	if err := w.turn(ctx, build); err != nil {
+		return err
+	}
+	return w.build(ctx, j)
 }
 
 // remove is remove and uninstall (life §3.11): containers and images go; an
@@ -302,6 +343,12 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 	if err := w.set(j, protocol.Deleting, reporting{}); err != nil {
 		return err
 	}
+	return w.takeAway(ctx, j)
+}
+
+// takeAway is remove but for its first report: what was called off is REMOVED at
+// once (life §2.3).
+func (w *worker) takeAway(ctx context.Context, j *job) error {
 	w.a.cfg.AppLog.Detach(j.cn())
 	w.a.cfg.AppLog.ClearHistory(j.cn())
 	if err := w.dropSwap(ctx, j); err != nil {
@@ -315,7 +362,7 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 		if err := w.set(j, protocol.Removed, reporting{}); err != nil {
 			return err
 		}
-		if err := errors.Join(w.removeData(j), w.form(j).files(j)); err != nil {
+		if err := w.removeFiles(j); err != nil {
 			return err
 		}
 		final = protocol.Uninstalled
@@ -338,6 +385,7 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 	if dropped || final == protocol.Uninstalled { // nobody remembers them
 		w.a.ports.release(w.id)
 	}
+	w.a.repay(w.id, j.wish.Seq)
 	w.a.cfg.Log.Info().Stringer("app", w.id).Str("name", j.have.AppName).Str("state", string(final)).Msg("app state")
 	w.a.reporter.poke()
 	w.a.changed()
@@ -370,10 +418,9 @@ func (w *worker) removeImage(ctx context.Context, ref string) error {
 	return nil
 }
 
-// removeData deletes the app's data folder, unless an app of the same name uses
-// it too: the folder carries the name alone.
-func (w *worker) removeData(j *job) error {
-	folder := w.a.dataFolder(j.req())
+// removeFiles deletes the app's data folder and what the agent keeps to make the
+// app, unless an app of the same name uses them too: they carry the name alone.
+func (w *worker) removeFiles(j *job) error {
 	all, err := w.a.cfg.Store.AllActual()
 	if err != nil {
 		return err
@@ -384,16 +431,21 @@ func (w *worker) removeData(j *job) error {
 			return nil
 		}
 	}
-	if err := os.RemoveAll(folder); err != nil {
+	if err := os.RemoveAll(w.a.dataFolder(j.req())); err != nil {
 		return fmt.Errorf("delete the app's data: %w", err)
 	}
-	return nil
+	return w.form(j).files(j)
 }
 
 // forgotten ends an app that the studio no longer knows: container and records
 // go, data and images stay (life §4.4).
 func (w *worker) forgotten(ctx context.Context, j *job) (bool, time.Duration, error) {
 	w.a.cfg.AppLog.Detach(j.cn())
+	if j.have.Publication != nil {
+		if err := w.withdraw(ctx, j); err != nil {
+			return w.engineTrouble(err)
+		}
+	}
 	if err := errors.Join(w.dropSwap(ctx, j), w.form(j).end(ctx, j)); err != nil {
 		return w.engineTrouble(err)
 	}

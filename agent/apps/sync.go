@@ -70,7 +70,9 @@ func (a *Apps) ConfirmEmpty(ctx context.Context, ask func(context.Context) (any,
 	return err
 }
 
-// take stores one row, unless a direct wish is newer than the list.
+// take stores one row, unless a direct wish is newer than the list. What is
+// wanted of a developer's app is only ever asked for directly (life §4.1): its
+// row says that the studio knows it, and how it sees it.
 func (a *Apps) take(row map[string]any, id protocol.AppID, asked time.Time) error {
 	r, err := protocol.ParseRequestedApp(row)
 	if err != nil {
@@ -91,6 +93,15 @@ func (a *Apps) take(row map[string]any, id protocol.AppID, asked time.Time) erro
 	if !known && since(asked, a.departures[id]) {
 		return nil // it was asked to go meanwhile, and is gone
 	}
+	if id.Stage == protocol.Dev {
+		switch {
+		case known:
+			return a.compare(a.worker(id), r)
+		case r.Current.Gone() || r.Current == "" || r.Current == protocol.Transfering || r.Current == protocol.Transfered:
+			return nil
+		}
+		return a.tellGone(id) // this device has lost it
+	}
 	if r.InstanceKey == 0 { // not delivered this way
 		r.InstanceKey = old.Request.InstanceKey
 	}
@@ -105,11 +116,16 @@ func (a *Apps) take(row map[string]any, id protocol.AppID, asked time.Time) erro
 	if changed {
 		w.wished(wish.Request)
 	}
-	have, recorded, err := a.cfg.Store.Actual(id)
+	return a.compare(w, r)
+}
+
+// compare has an app reported whose state the studio sees wrongly.
+func (a *Apps) compare(w *worker, r protocol.AppRequest) error {
+	have, recorded, err := a.cfg.Store.Actual(w.id)
 	if err != nil {
 		return err
 	}
-	if recorded && have.State != r.Current && !have.State.Transient() && drivable(r) {
+	if recorded && have.State != r.Current && (!have.State.Transient() || have.State == protocol.Published) && drivable(r) {
 		w.untold.Store(true)
 		w.poke()
 	}

@@ -134,9 +134,16 @@ func sameImage(a, b protocol.AppRequest) bool {
 	return versionToRun(a) == versionToRun(b) && (!b.RequestUpdate || a.NewestVersion == b.NewestVersion)
 }
 
+// devVersion stands for what was built last of a developer's app: its image is
+// the repository's latest (life §3.1).
+const devVersion = "latest"
+
 // versionToRun is the version that a wish means for an app of which nothing is
 // installed: the one that the studio has as installed, else the newest.
 func versionToRun(r protocol.AppRequest) string {
+	if r.Stage == protocol.Dev {
+		return devVersion
+	}
 	if r.RequestUpdate && r.NewestVersion != "" {
 		return r.NewestVersion
 	}

@@ -319,17 +319,23 @@ func (a *Apps) uploadFailed(id protocol.AppID, name string) {
 		return
 	}
 	if err == nil {
-		f := a.cfg.Facts()
-		_, err = a.cfg.Store.Drop(id, 0, device.Outgoing{
-			Report: protocol.StateReport{
-				AppKey: id.Key, DeviceKey: f.DeviceKey, SwarmKey: f.SwarmKey, SerialNumber: f.Serial,
-				Stage: id.Stage, State: protocol.Removed,
-			},
-			Coalesce: true,
-		})
-		a.reporter.poke()
+		err = a.tellGone(id)
 	}
 	if err != nil {
 		a.cfg.Log.Error().Err(err).Stringer("app", id).Str("name", name).Msg("failed upload not reported")
 	}
+}
+
+// tellGone reports an app that this device does not have as REMOVED.
+func (a *Apps) tellGone(id protocol.AppID) error {
+	f := a.cfg.Facts()
+	_, err := a.cfg.Store.Drop(id, 0, device.Outgoing{
+		Report: protocol.StateReport{
+			AppKey: id.Key, DeviceKey: f.DeviceKey, SwarmKey: f.SwarmKey, SerialNumber: f.Serial,
+			Stage: id.Stage, State: protocol.Removed,
+		},
+		Coalesce: true,
+	})
+	a.reporter.poke()
+	return err
 }

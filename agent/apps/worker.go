@@ -218,6 +218,14 @@ func (j *job) takeVersion() {
 	j.have.Version, j.have.ReleaseKey = version, release
 }
 
+// tried notes that the newest wish for a developer's app was followed to an end,
+// good or bad.
+func (j *job) tried() {
+	if j.have.Stage == protocol.Dev {
+		j.have.Tried, j.have.Attempt = max(j.have.Tried, j.wish.Seq), nil
+	}
+}
+
 // load reads wish and record; nil when nobody wants anything of the app.
 func (w *worker) load() (*job, error) {
 	wish, wanted, err := w.a.cfg.Store.Wanted(w.id)
@@ -275,11 +283,12 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	if w.forget.Load() == j.wish.Seq {
 		return w.forgotten(ctx, j)
 	}
+	was := j.have.State
 	if err := w.correct(ctx, j, first); err != nil {
 		return w.engineTrouble(err)
 	}
 	w.epoch = epoch
-	j.victim = first && j.seen.has(container.StatusExited)
+	j.victim = first && j.seen.has(container.StatusExited) && (w.id.Stage == protocol.Prod || was != protocol.Failed)
 	if w.stale.Swap(false) && j.have.State == protocol.Running {
 		w.refresh(j)
 	}
@@ -317,7 +326,11 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	case engineGone(err):
 		return w.engineTrouble(fmt.Errorf("%s: %w", p.step, err))
 	}
-	return true, 0, w.fail(j, &w.crash, err)
+	if err := w.fail(j, &w.crash, err); err != nil {
+		return false, 0, err
+	}
+	w.answered = j.wish.Seq
+	return true, 0, nil
 }
 
 // answer ends a wish for which there is nothing to do: the studio is told where
@@ -333,6 +346,7 @@ func (w *worker) answer(j *job) (again bool, after time.Duration, err error) {
 	if told {
 		return false, 0, nil
 	}
+	j.tried()
 	if err := w.set(j, j.have.State, reporting{err: j.have.Error}); err != nil {
 		return false, 0, err
 	}
@@ -357,8 +371,11 @@ func engineGone(err error) bool {
 	return errors.Is(err, container.ErrUnavailable) || errors.Is(err, container.ErrTimeout)
 }
 
-// fail makes the app FAILED and begins the pause before the next attempt.
+// fail makes the app FAILED and begins the pause before the next attempt. A
+// developer's app makes none by itself, but for its removal.
 func (w *worker) fail(j *job, loop *crashLoop, cause error) error {
+	j.tried()
+	w.a.repay(w.id, j.wish.Seq)
 	if err := w.set(j, protocol.Failed, reporting{err: cause.Error()}); err != nil {
 		return errors.Join(cause, err)
 	}
@@ -367,13 +384,22 @@ func (w *worker) fail(j *job, loop *crashLoop, cause error) error {
 	if j.req().Target.Settled() == protocol.Running {
 		what = "The app failed to start, reason: "
 	}
-	w.a.cfg.AppLog.Agent(j.cn(), what+cause.Error())
+	if told := new(toldError); !errors.As(cause, &told) {
+		w.a.cfg.AppLog.Agent(j.cn(), what+cause.Error())
+	}
 	w.pause(j, loop, 0)
 	return nil
 }
 
-// pause begins a crash loop's wait and says so in the app's log.
+// pause begins a crash loop's wait and says so in the app's log. There is none
+// where a newer wish has come already: that one is followed at once.
 func (w *worker) pause(j *job, loop *crashLoop, ranFor time.Duration) {
+	if w.id.Stage == protocol.Dev && !goes(j.req()) {
+		return
+	}
+	if newest, ok, err := w.a.cfg.Store.Wanted(w.id); err == nil && ok && newest.Seq != j.wish.Seq {
+		return
+	}
 	nth, wait := loop.failed(w.a.cfg.Waits.Crash, time.Now(), ranFor)
 	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Entered a crashloop (%s attempt), retrying in %s", ordinal(nth), wait.Round(100*time.Millisecond)))
 }
@@ -416,6 +442,7 @@ func (w *worker) outgoing(j *job, r reporting) device.Outgoing {
 			RequestorAccountKey: req.RequestorAccountKey,
 			ReleaseKey:          j.release(),
 			RequestUpdate:       w.updateDue(j),
+			ReleaseBuild:        j.have.ReleaseBuild,
 			UpdateStatus:        status,
 			Error:               r.err,
 		},

@@ -33,6 +33,22 @@ func TestAgentMessagesArePublishedWithoutListeners(t *testing.T) {
 	})
 }
 
+func TestUploadsTellHowFarTheyCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeSession{}
+		l := running(t, newFakeEngine(), s)
+		l.Online(t.Context())
+		l.Transfer("dev_6_web", "web.tgz", 100.0/3)
+		synctest.Wait()
+		if len(s.published) != 1 || len(s.published[0].args) != 1 || fmt.Sprint(s.published[0].args[0]) != "map[id:web.tgz progress:33.333% status:Transfer Progress:]" {
+			t.Fatalf("published %+v, want the contract's progress", s.published)
+		}
+		if past, err := l.History(t.Context(), "dev_6_web"); err != nil || len(past) != 0 {
+			t.Errorf("history %q (%v), want none of it", past, err)
+		}
+	})
+}
+
 func TestAgentSpeaksBeforeItIsKnownWhoListens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeSession{err: messenger.ErrOffline}

@@ -209,6 +209,13 @@ func encode(v any) []byte {
 	return text
 }
 
+// Testapp is the static binary of the program testapp, for images that a test has
+// an engine build.
+func Testapp(t testing.TB) []byte {
+	t.Helper()
+	return program(t)
+}
+
 // program is the static binary testapp, built once for all tests of a process.
 func program(t testing.TB) []byte {
 	t.Helper()

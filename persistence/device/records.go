@@ -15,8 +15,11 @@ type Wanted struct {
 	Seq uint64 `json:"seq"`
 	// Direct is the Seq of the last wish that was asked for directly, not
 	// learnt from the studio's list.
-	Direct uint64    `json:"direct,omitempty"`
-	Time   time.Time `json:"time"`
+	Direct uint64 `json:"direct,omitempty"`
+	// Credentials names the registries for which the wish brought a login. The
+	// logins themselves are not kept.
+	Credentials []string  `json:"credentials,omitempty"`
+	Time        time.Time `json:"time"`
 }
 
 // An Actual is what the device knows of an app that it has.
@@ -52,6 +55,32 @@ type Actual struct {
 	Rejected *Rejected `json:"rejected,omitempty"`
 	// PreviousImage is kept for a roll-back until the next update.
 	PreviousImage string `json:"previous_image,omitempty"`
+
+	// Tried is the Seq of the newest wish that was done, or failed, in stage DEV:
+	// what was asked for once is done once.
+	Tried uint64 `json:"tried,omitempty"`
+	// Attempt counts the builds for a wish that were begun.
+	Attempt *Attempt `json:"attempt,omitempty"`
+	// ReleaseBuild tells that the last build was made to be published.
+	ReleaseBuild bool `json:"release_build,omitempty"`
+	// Publication is there while a build is being published.
+	Publication *Publication `json:"publication,omitempty"`
+}
+
+// An Attempt says how often a build was begun for a wish, so that one that ends
+// the agent or the engine is not tried for ever.
+type Attempt struct {
+	WishSeq uint64 `json:"wish_seq"`
+	Begun   int    `json:"begun"`
+}
+
+// A Publication is the written marker of a build that is being published: its
+// images have the names of the installed app's, which are given back unless the
+// registry has them in the end.
+type Publication struct {
+	// Names are the references, and the id of the image that had each before; ""
+	// where none had it.
+	Names map[string]string `json:"names"`
 }
 
 // ID is the app's identity.

@@ -22,6 +22,8 @@ package device
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -76,6 +78,7 @@ func (s *Store) Want(r protocol.AppRequest, direct bool) (w Wanted, changed bool
 	if err := valid(r.ID()); err != nil {
 		return Wanted{}, false, err
 	}
+	hosts := slices.Sorted(maps.Keys(r.DockerCredentials))
 	r.DockerCredentials = nil // never stored
 	err = s.db.Update(func(tx *persistence.Tx) error {
 		b, key := place(wanted, r.ID())
@@ -93,7 +96,7 @@ func (s *Store) Want(r protocol.AppRequest, direct bool) (w Wanted, changed bool
 			if w.Seq, err = wanted.Raw().Next(tx); err != nil {
 				return err
 			}
-			w.Time = time.Now().UTC()
+			w.Time, w.Credentials = time.Now().UTC(), hosts
 		}
 		if direct {
 			w.Direct = w.Seq
