@@ -77,12 +77,12 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	}, log)
 	all, err = apps.New(apps.Config{
 		AppsDir: cfg.AppsDir, Arch: release.Arch(), Privileged: cfg.Policy.PrivilegedApps,
-		ArchiveExtension: cfg.BuildExtension,
-		Facts:            func() apps.Facts { return facts(file, learnt) },
-		LANIP:            host.PrimaryLANIP,
-		GPU:              host.GPU,
-		HostPaths:        host.SharedPaths,
-		Store:            store, Engine: engine, Studio: studio, AppLog: appLogs,
+		ArchiveExtension: cfg.BuildExtension, MaxPulls: cfg.MaxPulls,
+		Facts:     func() apps.Facts { return facts(file, learnt) },
+		LANIP:     host.PrimaryLANIP,
+		GPU:       host.GPU,
+		HostPaths: host.SharedPaths,
+		Store:     store, Engine: engine, Studio: studio, AppLog: appLogs,
 		Log: log, Waits: timing.Apps, Changed: status.poke,
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ type Config struct {
 	DockerHost string // "" = the engine's own default
 
 	ComposeHelper string // "" = beside the agent
+	MaxPulls      int    // images that are downloaded at once
 	Policy        Policy
 	Log           Log
 	Update        Update

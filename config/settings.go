@@ -116,6 +116,8 @@ var flags = []group{
 			bind: func(d *draft) value { return (*textValue)(&d.DockerHost) }, check: engineURL},
 		{flag: "composeHelper", arg: "FILE", help: "Program that runs compose apps where Docker's plugin for them is not installed.",
 			bind: func(d *draft) value { return (*textValue)(&d.ComposeHelper) }, note: "reagent-compose beside the agent"},
+		{flag: "maxPulls", arg: "N", help: "How many images are downloaded at once.",
+			bind: func(d *draft) value { return (*countValue)(&d.MaxPulls) }, fixed: "2"},
 		{flag: "compressedBuildExtension", arg: "EXT", help: "Extension of uploaded build archives.",
 			bind: func(d *draft) value { return (*textValue)(&d.BuildExtension) }, fixed: "tgz", check: extension},
 	}},

@@ -116,6 +116,25 @@ func (v *portValue) setJSON(raw json.RawMessage) error {
 	return nil
 }
 
+// countValue is how many of something there may be; one at least.
+type countValue int
+
+func (v *countValue) setText(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 1000 {
+		return fmt.Errorf("%q is not a number from 1 to 1000", s)
+	}
+	*v = countValue(n)
+	return nil
+}
+func (v *countValue) String() string { return strconv.Itoa(int(*v)) }
+func (v *countValue) setJSON(raw json.RawMessage) error {
+	if v.setText(string(raw)) != nil {
+		return unfit(raw, "a number from 1 to 1000")
+	}
+	return nil
+}
+
 // noPorts is how a flag says "none"; an empty text means "not given".
 const noPorts = "none"
 

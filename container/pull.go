@@ -24,8 +24,9 @@ const maxLayers = 10000
 // Pull fetches an image and reports each record of progress, in order and from
 // the calling goroutine; PullProgress.Record is valid until progress returns.
 // An error that the engine reports in the midst of the stream is an error here.
-// When ctx ends the engine stops pulling with the next byte that arrives, and
-// keeps the layers that are whole.
+// When ctx ends the engine stops pulling with the next byte that arrives. Layers
+// that another image has are not fetched; those of a pull that failed are, once
+// more: engines throw them away.
 // progress may be nil.
 func (e *Engine) Pull(ctx context.Context, ref string, cred *Credential, progress func(PullProgress)) error {
 	auth, err := login(cred)

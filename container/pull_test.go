@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,6 +62,47 @@ func TestPullReportsProgressAndEndsWithTheImage(t *testing.T) {
 	}
 	if err := e.Pull(t.Context(), ref, nil, nil); err != nil {
 		t.Errorf("second pull = %v, want nil", err)
+	}
+}
+
+func TestLayersThatAreThereAreNotFetchedAgain(t *testing.T) {
+	docker := testenv.Docker(t)
+	e := newEngine(t, docker.Host)
+	reg := testenv.NewRegistry(t)
+	ballast := append([]byte(docker.Prefix), noise(1<<20)...) // nobody else's
+	ref := func(version string) string { return reg.Host + "/" + docker.Prefix + "/app:" + version }
+	// The layer that both have lies below those in which they differ.
+	for version, app := range map[string]testenv.App{"1": {Env: []string{"V=1"}, Ballast: ballast}, "2": {Env: []string{"V=2"}, Ballast: ballast}} {
+		testenv.PushImage(t, ref(version), "", "", app)
+	}
+	var mu sync.Mutex
+	fetched := map[string]int{}
+	reg.Fault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			mu.Lock()
+			fetched[r.URL.Path]++
+			mu.Unlock()
+		}
+		next.ServeHTTP(w, r)
+	})
+	for _, version := range []string{"1", "2"} {
+		var last container.PullProgress
+		if err := e.Pull(t.Context(), ref(version), nil, func(p container.PullProgress) { last = p }); err != nil {
+			t.Fatal(err)
+		}
+		if version == "2" && last.Total != 0 {
+			t.Errorf("%d bytes were to fetch for the second, want none", last.Total)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for path, n := range fetched {
+		if n != 1 {
+			t.Errorf("%s was fetched %d times, want once", path, n)
+		}
+	}
+	if len(fetched) < 3 { // two configurations and the ballast
+		t.Errorf("only %d blobs were fetched: %v", len(fetched), fetched)
 	}
 }
 

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -80,7 +81,7 @@ type AppLog interface {
 }
 
 // Config says what the apps of one device are made with. All fields but
-// ArchiveExtension, MaxUpload and Changed are needed.
+// MaxPulls, ArchiveExtension, MaxUpload and Changed are needed.
 type Config struct {
 	AppsDir    string
 	Arch       string          // with variant, such as armv7
@@ -97,6 +98,7 @@ type Config struct {
 	Waits      Waits
 	// ArchiveExtension is that of uploaded archives, without its dot; "" = tgz.
 	ArchiveExtension string
+	MaxPulls         int    // downloads at once; 0 = 2
 	MaxUpload        int64  // bytes of an archive that is uploaded; 0 = 2 GiB
 	Changed          func() // told after each change that Statuses shows; may be nil
 }
@@ -113,25 +115,32 @@ type Waits struct {
 	ReportRetry time.Duration // first pause after a report that failed; doubles to 30 s
 	ReportLimit time.Duration // of one report
 	TokenLimit  time.Duration // of asking for a registry token
-	Upload      time.Duration // an upload of which nothing is heard for so long is given up
-	Crash       CrashPolicy
+	// A download that a lost link interrupted goes on after PullRetry, jittered,
+	// which doubles to its fifteenfold while nothing comes; it is given up when
+	// nothing came for PullPatience.
+	PullRetry    time.Duration
+	PullPatience time.Duration
+	Upload       time.Duration // an upload of which nothing is heard for so long is given up
+	Crash        CrashPolicy
 }
 
 // ProductWaits are the times of the product. Tests and benchmarks shorten them.
 func ProductWaits() Waits {
 	return Waits{
-		StopGrace:   time.Second,
-		Running:     30 * time.Second,
-		Probation:   30 * time.Second,
-		HealthLimit: 5 * time.Minute,
-		EmptyList:   30 * time.Second,
-		Look:        time.Minute,
-		EngineRetry: 2 * time.Second,
-		ReportRetry: time.Second,
-		ReportLimit: 10 * time.Second,
-		TokenLimit:  10 * time.Second,
-		Upload:      5 * time.Minute,
-		Crash:       CrashPolicy{Step: 5 * time.Second, Max: time.Hour, Spread: 0.2, StableAfter: 10 * time.Minute},
+		StopGrace:    time.Second,
+		Running:      30 * time.Second,
+		Probation:    30 * time.Second,
+		HealthLimit:  5 * time.Minute,
+		EmptyList:    30 * time.Second,
+		Look:         time.Minute,
+		EngineRetry:  2 * time.Second,
+		ReportRetry:  time.Second,
+		ReportLimit:  10 * time.Second,
+		TokenLimit:   10 * time.Second,
+		PullRetry:    2 * time.Second,
+		PullPatience: time.Hour,
+		Upload:       5 * time.Minute,
+		Crash:        CrashPolicy{Step: 5 * time.Second, Max: time.Hour, Spread: 0.2, StableAfter: 10 * time.Minute},
 	}
 }
 
@@ -144,6 +153,7 @@ type Apps struct {
 	ports    *hostPorts
 	reporter *reporter
 	uploads  *uploads
+	pulls    chan struct{} // turns of downloads
 
 	// wishes is held from the look at what is stored of an app to the wish that is
 	// stored because of it: a list or an adoption must not undo a newer request.
@@ -161,6 +171,7 @@ type Apps struct {
 	epoch   uint64                                                    // grows each time the engine became reachable
 	ready   chan struct{}                                             // closed while the engine is reachable
 	loans   map[protocol.AppID]map[string]protocol.RegistryCredential // logins that came with wishes, by registry
+	link    chan struct{}                                             // closed, and another one made, when there is a connection
 }
 
 // New makes the apps of a device from its records; nothing runs before Run.
@@ -171,6 +182,8 @@ func New(cfg Config) (*Apps, error) {
 		workers: map[protocol.AppID]*worker{},
 		ready:   make(chan struct{}),
 		loans:   map[protocol.AppID]map[string]protocol.RegistryCredential{},
+		link:    make(chan struct{}),
+		pulls:   turns(cmp.Or(cfg.MaxPulls, 2)),
 	}
 	if a.cfg.ArchiveExtension == "" {
 		a.cfg.ArchiveExtension = "tgz"
@@ -361,6 +374,10 @@ func neverFor(r protocol.AppRequest) string {
 // that waited for one is tried again.
 func (a *Apps) Online() {
 	a.reporter.poke()
+	a.mu.Lock()
+	close(a.link)
+	a.link = make(chan struct{})
+	a.mu.Unlock()
 	a.each(func(w *worker) { w.linked.Store(true); w.poke() })
 }
 

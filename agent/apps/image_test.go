@@ -26,7 +26,16 @@ var versions = map[string]testenv.App{
 // tests of several packages may share the engine.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	docker := testenv.Docker(t)
+	r, _ := newRigOn(t, testenv.Docker(t))
+	for version, app := range versions {
+		testenv.PushImage(t, r.image(version), "", "", app)
+	}
+	return r
+}
+
+// newRigOn is a rig on a certain engine, with a registry in which nothing lies.
+func newRigOn(t *testing.T, docker *testenv.Engine) (*rig, *testenv.Registry) {
+	t.Helper()
 	e, err := container.New(container.Config{Host: docker.Host, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
@@ -39,12 +48,9 @@ func newRig(t *testing.T) *rig {
 		facts: Facts{Serial: docker.Prefix, DeviceKey: 7, SwarmKey: 41, EndpointURL: "ws://127.0.0.1:1/ws",
 			Registry: reg.Host + "/", Repository: docker.Prefix + "/"},
 	}
-	for version, app := range versions {
-		testenv.PushImage(t, r.image(version), "", "", app)
-	}
 	t.Cleanup(r.stop)
 	r.start()
-	return r
+	return r, reg
 }
 
 func (r *rig) cn() string { return protocol.ContainerName(r.id.Stage, r.id.Key, "web") }

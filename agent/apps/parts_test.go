@@ -17,6 +17,7 @@ func TestProductWaitsAreTheDesigns(t *testing.T) {
 	for name, c := range map[string]struct{ got, want time.Duration }{
 		"stop grace": {w.StopGrace, time.Second}, "probation": {w.Probation, 30 * time.Second}, "empty list": {w.EmptyList, 30 * time.Second},
 		"running": {w.Running, 30 * time.Second}, "crash step": {w.Crash.Step, 5 * time.Second}, "crash cap": {w.Crash.Max, time.Hour},
+		"pull retry": {w.PullRetry, 2 * time.Second}, "pull patience": {w.PullPatience, time.Hour},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s = %s, want %s", name, c.got, c.want)

@@ -32,50 +32,6 @@ func (w *worker) pull(ctx context.Context, j *job) error {
 	return nil
 }
 
-// fetch pulls the images of one version. The app enters state when the engine
-// has accepted the pull, unless it is in it already.
-func (w *worker) fetch(ctx context.Context, j *job, m making, state protocol.State) error {
-	if m.version == "" {
-		return errNoVersion
-	}
-	refs, err := w.formOf(m.project()).images(m)
-	if err != nil {
-		return err
-	}
-	log := w.a.cfg.AppLog
-	log.Agent(j.cn(), fmt.Sprintf("Initialising download for the app: %s...", j.have.AppName))
-	cred, err := w.credential(ctx, m.r)
-	if err != nil {
-		return err
-	}
-	for _, ref := range refs {
-		if err := w.fetchImage(ctx, j, ref, cred, state); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *worker) fetchImage(ctx context.Context, j *job, ref string, cred *container.Credential, state protocol.State) error {
-	log := w.a.cfg.AppLog
-	var inState error
-	err := w.a.cfg.Engine.Pull(ctx, ref, cred, func(p container.PullProgress) {
-		if j.have.State != state && inState == nil {
-			inState = w.set(j, state, reporting{})
-		}
-		log.Record(j.cn(), p.Record)
-	})
-	switch {
-	case err == nil:
-		return inState
-	case context.Cause(ctx) != nil:
-		log.Agent(j.cn(), "The app download was canceled")
-		return context.Cause(ctx)
-	}
-	log.Agent(j.cn(), "Error occured while trying to pull the image: "+err.Error())
-	return fmt.Errorf("pull %s: %w", ref, err)
-}
-
 // hasImages tells whether all images of a version are on the device.
 func (w *worker) hasImages(ctx context.Context, _ *job, m making) (bool, error) {
 	refs, err := w.formOf(m.project()).images(m)
@@ -93,8 +49,6 @@ func (w *worker) hasImages(ctx context.Context, _ *job, m making) (bool, error) 
 	}
 	return true, nil
 }
-
-var errNoVersion = errors.New("the request names no version: set present_version or newest_version")
 
 // credential asks for a registry token; nobody else does (design S4).
 func (w *worker) credential(ctx context.Context, r protocol.AppRequest) (*container.Credential, error) {
