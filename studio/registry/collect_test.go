@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -432,6 +433,28 @@ func TestACollectionWaitsForAPushToBeFinishedAndNotForEver(t *testing.T) {
 	if done := y.collect(t); done.Reason != "" {
 		t.Errorf("afterwards: %+v", done)
 	}
+}
+
+func TestGarbageIsCollectedWithoutBeingAskedFor(t *testing.T) {
+	y := openYard(t, nil)
+	y.put(t, repository+":1.0", randomImage(t, 1))
+	y.wanted.want(repository, "9")
+	y.age(t)
+	synctest.Test(t, func(t *testing.T) {
+		// Its clock began in 2000, which the other registry's files are not from.
+		cfg := Config{Releases: y.wanted, Settle: -50 * 365 * 24 * time.Hour, Log: zerolog.Nop()}
+		r := &Registry{cfg: cfg.withDefaults(), storage: y.storage, clock: newClock()}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if left := y.blobs(t); len(left) != 0 {
+			t.Errorf("an hour after the start %d blobs are left", len(left))
+		}
+		cancel()
+		<-done
+	})
 }
 
 func TestASetClockStopsCollecting(t *testing.T) {

@@ -74,7 +74,12 @@ func TestTheEnginePushesAndPullsWithTheRightLoginOnly(t *testing.T) {
 		{"a device of another project", s.PullToken(2, "2-2"), "device two", "pull", false},
 		{"the device with its token", s.PullToken(1, "1-1"), "device one", "pull", true},
 		{"the device by name", "1-1", "device one", "pull", true},
+		{"the device with its token", s.PullToken(1, "1-1"), "device one", "push", false},
+		{"the device that is to publish", s.PullToken(1, "1-1"), "device one", "push", true},
 	} {
+		s.who.mu.Lock()
+		s.who.publish = map[string]string{"1-1": map[bool]string{true: "1.0.0"}[strings.Contains(step.claim, "publish")]}
+		s.who.mu.Unlock()
 		if step.command == "pull" {
 			if out, err := docker(t, nil, "rmi", ref); err != nil && !strings.Contains(out, "No such image") {
 				t.Fatalf("docker rmi: %v\n%s", err, out)

@@ -74,7 +74,7 @@ func (p *people) MayPublish(authid string, app uint64) (arch, version string, ok
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	version, ok = p.publish[authid]
-	return "amd64", version, ok && app == 6
+	return "amd64", version, ok && version != "" && app == 6
 }
 
 func (p *people) may(rights map[string][]uint64, authid string, app uint64) bool {

@@ -47,7 +47,7 @@ func NewBackend(t testing.TB) *Backend {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
 	url := "http://" + l.Addr().String()
-	images, err := registry.New(registry.Config{Folder: filepath.Join(data, "registry"), Principals: kept, PublicURL: url, Log: log})
+	images, err := registry.New(registry.Config{Folder: filepath.Join(data, "registry"), Principals: kept, Releases: kept, PublicURL: url, Log: log})
 	must(err)
 	server, served := &http.Server{Handler: images, ReadHeaderTimeout: 10 * time.Second}, make(chan struct{})
 	go func() {
