@@ -72,6 +72,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		}
 	)
 	guard = guardDisk(cfg, timing, engine, store, studio, superfluous, func() {
+		all.RoomChanged()
 		beats.Changed()
 		status.poke()
 	}, log)
@@ -82,7 +83,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		LANIP:     host.PrimaryLANIP,
 		GPU:       host.GPU,
 		HostPaths: host.SharedPaths,
-		Store:     store, Engine: engine, Studio: studio, AppLog: appLogs,
+		Store:     store, Engine: engine, Studio: studio, AppLog: appLogs, Disk: guard,
 		Log: log, Waits: timing.Apps, Changed: status.poke,
 	})
 	if err != nil {

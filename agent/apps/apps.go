@@ -81,7 +81,7 @@ type AppLog interface {
 }
 
 // Config says what the apps of one device are made with. All fields but
-// MaxPulls, ArchiveExtension, MaxUpload and Changed are needed.
+// Disk, MaxPulls, ArchiveExtension, MaxUpload and Changed are needed.
 type Config struct {
 	AppsDir    string
 	Arch       string          // with variant, such as armv7
@@ -94,6 +94,7 @@ type Config struct {
 	Engine     engine
 	Studio     Studio
 	AppLog     AppLog
+	Disk       Disk // nil = there is always room
 	Log        zerolog.Logger
 	Waits      Waits
 	// ArchiveExtension is that of uploaded archives, without its dot; "" = tgz.
@@ -121,6 +122,7 @@ type Waits struct {
 	PullRetry    time.Duration
 	PullPatience time.Duration
 	Upload       time.Duration // an upload of which nothing is heard for so long is given up
+	Room         time.Duration // what found no room on the disk is tried again after so long, jittered, or when RoomChanged is called
 	Crash        CrashPolicy
 }
 
@@ -140,6 +142,7 @@ func ProductWaits() Waits {
 		PullRetry:    2 * time.Second,
 		PullPatience: time.Hour,
 		Upload:       5 * time.Minute,
+		Room:         5 * time.Minute,
 		Crash:        CrashPolicy{Step: 5 * time.Second, Max: time.Hour, Spread: 0.2, StableAfter: 10 * time.Minute},
 	}
 }
@@ -176,6 +179,9 @@ type Apps struct {
 
 // New makes the apps of a device from its records; nothing runs before Run.
 func New(cfg Config) (*Apps, error) {
+	if cfg.Disk == nil {
+		cfg.Disk = boundless{}
+	}
 	a := &Apps{
 		cfg:     cfg,
 		ports:   newHostPorts(bindable),

@@ -21,6 +21,7 @@ type CrashPolicy struct {
 type crashLoop struct {
 	failures int
 	next     time.Time
+	held     bool // next is no consequence of a failure
 }
 
 // failed counts a failure at now and returns how many there were and the pause
@@ -32,12 +33,22 @@ func (c *crashLoop) failed(p CrashPolicy, now time.Time, ranFor time.Duration) (
 	c.failures = min(c.failures+1, 100) // beyond, only the cap counts
 	pause = min(p.Step*time.Duration(c.failures*c.failures), p.Max)
 	pause = time.Duration(float64(pause) * (1 - p.Spread + 2*p.Spread*rand.Float64()))
-	c.next = now.Add(pause)
+	c.next, c.held = now.Add(pause), false
 	return c.failures, pause
 }
 
 // wait is how long the next attempt has to wait at now.
 func (c *crashLoop) wait(now time.Time) time.Duration { return max(0, c.next.Sub(now)) }
+
+// hold makes the next attempt wait for something that is not the app's fault, and
+// release ends that before its time.
+func (c *crashLoop) hold(d time.Duration) { c.next, c.held = time.Now().Add(d), true }
+
+func (c *crashLoop) release() {
+	if c.held {
+		c.next, c.held = time.Time{}, false
+	}
+}
 
 // reset forgets everything: a newer wish, or a success that counts.
 func (c *crashLoop) reset() { *c = crashLoop{} }

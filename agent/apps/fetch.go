@@ -94,7 +94,7 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 		return err
 	}
 	var most int64
-	return d.w.a.cfg.Engine.Pull(ctx, ref, cred, func(p container.PullProgress) {
+	return d.w.pullFitting(ctx, ref, cred, func(p container.PullProgress) {
 		if !d.begun {
 			d.begun, d.heard = true, time.Now()
 		}

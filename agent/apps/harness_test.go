@@ -132,6 +132,7 @@ type rig struct {
 	engine engine
 	studio *studioDouble
 	log    *logDouble
+	disk   Disk // nil = there is always room
 	dir    string
 	facts  Facts
 	id     protocol.AppID
@@ -151,7 +152,7 @@ func (r *rig) start() {
 	apps, err := New(Config{
 		AppsDir: filepath.Join(r.dir, "apps"), Arch: "amd64", Privileged: true, Facts: func() Facts { return r.facts },
 		LANIP: func() string { return "" }, GPU: func() bool { return false }, HostPaths: func() []string { return nil },
-		Store: store, Engine: r.engine, Studio: r.studio, AppLog: r.log, Log: zerolog.New(zerolog.NewTestWriter(r.t)), Waits: r.waits,
+		Store: store, Engine: r.engine, Studio: r.studio, AppLog: r.log, Disk: r.disk, Log: zerolog.New(zerolog.NewTestWriter(r.t)), Waits: r.waits,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -20,9 +20,8 @@ import (
 
 // Bounds of uploads.
 const (
-	maxArchive   = 2 << 30   // bytes of one, unless the configuration says so otherwise
-	maxTransfers = 16        // at once
-	diskReserve  = 256 << 20 // bytes that an upload leaves free
+	maxArchive   = 2 << 30 // bytes of one, unless the configuration says so otherwise
+	maxTransfers = 16      // at once
 )
 
 // uploads takes in the archives that apps are built from (wire §5.5): one
@@ -65,14 +64,7 @@ func newUploads(cfg Config, folder string, failed func(protocol.AppID, string)) 
 	if u.most == 0 {
 		u.most = maxArchive
 	}
-	u.room = func(bytes int64) error {
-		space, err := filesystem.Free(folder)
-		if err == nil && space.Free < uint64(bytes)+diskReserve {
-			err = &protocol.Error{Code: protocol.CodeTooLarge, Text: fmt.Sprintf(
-				"no room for %d bytes: %d are free, and %d of them are kept back; remove something from the device", bytes, space.Free, diskReserve)}
-		}
-		return err
-	}
+	u.room = func(bytes int64) error { return cfg.Disk.AdmitFile(uint64(max(0, bytes))) }
 	if err := filesystem.SweepDrafts(folder); err != nil {
 		u.log.Warn().Err(err).Msg("leftovers of uploads stay")
 	}

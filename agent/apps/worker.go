@@ -27,6 +27,7 @@ type worker struct {
 	started bool          // a.mu guards it
 
 	linked atomic.Bool   // the link came back: what waited for it may try again
+	room   atomic.Bool   // there may be room on the disk for what was refused
 	stale  atomic.Bool   // rewrite what the app reads of our knowledge
 	untold atomic.Bool   // the studio does not know the app's state
 	forget atomic.Uint64 // the Seq of a wish that the studio no longer knows
@@ -269,6 +270,10 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	if w.linked.Swap(false) {
 		w.crash.next, w.updates.next = time.Time{}, time.Time{}
 	}
+	if w.room.Swap(false) {
+		w.crash.release()
+		w.updates.release()
+	}
 	epoch, reachable := w.a.engineEpoch()
 	if !reachable {
 		return false, 0, nil // whoever reaches the engine pokes
@@ -304,7 +309,7 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	}
 
 	now := time.Now()
-	p := w.plan(j, now)
+	p := w.inRoom(j, w.plan(j, now))
 	switch {
 	case p.wait > 0:
 		return false, p.wait, nil
@@ -323,6 +328,8 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 		return false, 0, ctx.Err()
 	case errors.Is(cause, errSuperseded):
 		return true, 0, nil
+	case noRoom(cause):
+		return true, 0, w.fail(j, &w.crash, cause)
 	case engineGone(err):
 		return w.engineTrouble(fmt.Errorf("%s: %w", p.step, err))
 	}
@@ -372,10 +379,15 @@ func engineGone(err error) bool {
 }
 
 // fail makes the app FAILED and begins the pause before the next attempt. A
-// developer's app makes none by itself, but for its removal.
+// developer's app makes none by itself, but for its removal. What failed for lack
+// of room waits for that, and it counts as no failure of the app.
 func (w *worker) fail(j *job, loop *crashLoop, cause error) error {
-	j.tried()
-	w.a.repay(w.id, j.wish.Seq)
+	if noRoom(cause) && j.req().Target.Settled() == protocol.Running {
+		j.have.Tried = min(j.have.Tried, j.wish.Seq-1) // a developer's app, too, runs by itself when there is room
+	} else {
+		j.tried()
+		w.a.repay(w.id, j.wish.Seq)
+	}
 	if err := w.set(j, protocol.Failed, reporting{err: cause.Error()}); err != nil {
 		return errors.Join(cause, err)
 	}
@@ -386,6 +398,10 @@ func (w *worker) fail(j *job, loop *crashLoop, cause error) error {
 	}
 	if told := new(toldError); !errors.As(cause, &told) {
 		w.a.cfg.AppLog.Agent(j.cn(), what+cause.Error())
+	}
+	if noRoom(cause) {
+		w.waitForRoom(j, loop)
+		return nil
 	}
 	w.pause(j, loop, 0)
 	return nil
