@@ -102,7 +102,7 @@ func TestTablesForPeopleAndJSONForPrograms(t *testing.T) {
 		{"app ports shop web=8080 53/udp", protocol.StudioSetAppPorts, shopApp},
 		{"app rm shop@1.0.0", protocol.StudioDeleteRelease, shopApp},
 		{"app rm shop", protocol.StudioDeleteApp, shopApp},
-		{"gc", protocol.StudioCollectGarbage, protocol.GarbageCollected{Manifests: 3, Blobs: 8, Bytes: 5 << 20, TookMS: 1234}},
+		{"gc", protocol.StudioCollectGarbage, protocol.GarbageCollected{Manifests: 3, Layers: 8, Bytes: 5 << 20, TookMS: 1234}},
 		{"dev remove shop press-07", protocol.StudioDevelopApp, protocol.Wished{App: updatedStates().States[3], Delivered: true}},
 	} {
 		t.Run(c.command, func(t *testing.T) {

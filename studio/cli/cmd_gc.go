@@ -27,7 +27,7 @@ belongs to a version, stays.`,
 					c.say("nothing was collected now: %s; what follows is of the last time", printable(got.Reason))
 				}
 				_, err := fmt.Fprintf(out, "%d images and %d layers removed, %s freed in %v\n",
-					got.Manifests, got.Blobs, size(int64(got.Bytes)), time.Duration(got.TookMS)*time.Millisecond)
+					got.Manifests, got.Layers, size(int64(got.Bytes)), time.Duration(got.TookMS)*time.Millisecond)
 				return err
 			})
 		},
