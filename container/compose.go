@@ -29,8 +29,11 @@ type ComposeConfig struct {
 	KillAfter  time.Duration // how long a cancelled operation may take to end by itself; 0 = 5 s
 	Recheck    time.Duration // how long a program that did not work counts as broken; 0 = 1 min
 
-	Ups    int // how many Ups run at the same time, each in a process of its own; 0 = 3
-	Builds int // the same for Builds; 0 = 1
+	// So many Ups and Builds go on at the same time, each in a process of its own
+	// of some 30 MiB; 0 = 3 and 1. One that takes longer than its Turn (0 = 1 min)
+	// no longer counts: an app whose health check takes its time holds up no other.
+	Ups, Builds int
+	Turn        time.Duration
 
 	Log zerolog.Logger
 }
@@ -80,6 +83,7 @@ func NewCompose(cfg ComposeConfig) *Compose {
 		{&cfg.BuildLimit, 2 * time.Hour},
 		{&cfg.KillAfter, 5 * time.Second},
 		{&cfg.Recheck, time.Minute},
+		{&cfg.Turn, time.Minute},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
@@ -215,10 +219,12 @@ func (c *Compose) perform(ctx context.Context, r operation, slots chan struct{},
 	}
 	select {
 	case slots <- struct{}{}:
-		defer func() { <-slots }()
 	case <-ctx.Done():
 		return wrap(what, r.project.Name, ctx.Err())
 	}
+	leave := sync.OnceFunc(func() { <-slots })
+	defer leave()
+	defer time.AfterFunc(c.cfg.Turn, leave).Stop()
 	limited, cancel := context.WithTimeoutCause(ctx, limit, ErrTimeout)
 	defer cancel()
 	c.sweep.Do(func() { removeRooms(c.cfg.Temp) })

@@ -2,10 +2,7 @@
 
 package container
 
-import (
-	"os/exec"
-	"syscall"
-)
+import "syscall"
 
-// isolate gives the process a group of its own.
-func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+// leashed gives the process a group of its own.
+func leashed() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -3,16 +3,15 @@ package container
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// isolate gives the process a group of its own, and lets it die with the thread
+// leashed gives the process a group of its own, and lets it die with the thread
 // that starts it: an agent that is killed leaves nothing behind that goes on.
-func isolate(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+func leashed() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
 // inMemory makes path lead to content that only the child and its children can

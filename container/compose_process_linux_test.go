@@ -162,6 +162,37 @@ esac`)
 	all.Wait()
 }
 
+func TestAnOperationThatTakesLongHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	helper := filepath.Join(dir, "reagent-compose")
+	script(t, helper, `[ "$1" = version ] && { echo 5.2.0; exit; }
+echo $$
+while [ ! -e `+dir+`/go ]; do sleep 0.01; done`)
+	c := container.NewCompose(container.ComposeConfig{Plugins: []string{}, Helper: helper, Temp: dir, Ups: 1, Turn: 10 * time.Millisecond})
+	var all sync.WaitGroup
+	running := make(chan string, 3)
+	for range 3 {
+		all.Go(func() {
+			err := c.Up(t.Context(), container.Project{Name: "p", Dir: dir, File: filepath.Join(dir, "f")}, func(pid string) { running <- pid })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 3 {
+		select {
+		case <-running:
+		case <-time.After(30 * time.Second):
+			t.Fatal("ups wait for one that takes long")
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+}
+
 func TestAnUnwillingProgramIsKilledWithAllItStarted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -156,21 +156,30 @@ func (c *Compose) run(ctx context.Context, path string, args []string, r *room, 
 	}
 	out := &output{line: line}
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Cancel = func() error { return askToEnd(cmd.Process) }
+	all, err := newGroup(cmd)
+	if err != nil {
+		return err
+	}
+	defer all.close()
+	cmd.Cancel = all.ask
 	cmd.WaitDelay = c.cfg.KillAfter
-	isolate(cmd)
 
 	done := make(chan error)
 	go func() {
 		// Linux ends the child with the *thread* that started it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		done <- cmd.Run()
+		err := cmd.Start()
+		if err == nil {
+			all.take()
+			err = cmd.Wait()
+		}
+		done <- err
 	}()
-	err := <-done
+	err = <-done
 	out.end()
 	if ctx.Err() != nil || errors.Is(err, exec.ErrWaitDelay) {
-		killRest(cmd.Process) // what the child started and did not end
+		all.kill() // what the child started and did not end
 	}
 	if err != nil {
 		return &exitError{err, out.tail}

@@ -3,16 +3,29 @@
 package container
 
 import (
-	"os"
+	"os/exec"
 	"syscall"
 )
 
-// askToEnd asks the process and all that it started.
-func askToEnd(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGTERM) }
+// A group is a process and all that it starts.
+type group struct{ cmd *exec.Cmd }
 
-// killRest ends what is left of a process's group.
-func killRest(p *os.Process) {
-	if p != nil {
-		_ = syscall.Kill(-p.Pid, syscall.SIGKILL) // most often there is none
+func newGroup(cmd *exec.Cmd) (group, error) {
+	cmd.SysProcAttr = leashed()
+	return group{cmd}, nil
+}
+
+// take is called when the process has started.
+func (g group) take() {}
+
+// ask asks all of them to end.
+func (g group) ask() error { return syscall.Kill(-g.cmd.Process.Pid, syscall.SIGTERM) }
+
+// kill ends those that are left.
+func (g group) kill() {
+	if g.cmd.Process != nil {
+		_ = syscall.Kill(-g.cmd.Process.Pid, syscall.SIGKILL) // most often there is none
 	}
 }
+
+func (g group) close() {}
