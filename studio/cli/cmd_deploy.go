@@ -15,6 +15,7 @@ func deploy() Command {
 	var (
 		wait  bool
 		limit time.Duration
+		long  time.Duration
 		env   = map[string]any{}
 	)
 	return Command{
@@ -27,12 +28,13 @@ installed, the newest. A device that is off-line takes the wish when it comes.
   $0 deploy hello@1.1.0 press-07 --env COLOR=green --wait
 
 With --wait each state is shown as the device reports it, and the exit code is 0
-only if the app runs in the end, for some seconds at least. After an update the
-device watches the new version for longer, and brings the old one back if need
-be: see "$0 states".`,
+only if the app runs in the end. Another version than was there is watched for as
+long as the device does, 30 s: one that does not stay up is rolled back, and the
+exit code says so.`,
 		Flags: func(f *flag.FlagSet) {
 			f.Var(envFlag(env), "env", "set a variable of the app: `NAME=VALUE`; NAME alone takes it away (repeatable)")
 			f.BoolVar(&wait, "wait", false, "wait until the app runs, or failed")
+			f.DurationVar(&long, "settle", 0, "believe an app that runs for so long: `TIME` (default: 2s, or 35s for another version)")
 			f.DurationVar(&limit, "timeout", 30*time.Minute, "longest `TIME` to wait; 0 = for ever")
 		},
 		Hints: hintsAppOnDevice,
@@ -56,16 +58,17 @@ be: see "$0 states".`,
 				ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s does not run on %s after %v; the wish stands, see %q", app, c.Args[1], limit, c.Name+" states"))
 				defer cancel()
 			}
-			return deployAndWait(ctx, c, wish)
+			return deployAndWait(ctx, c, wish, long)
 		},
 	}
 }
 
-func deployAndWait(ctx context.Context, c *Call, wish protocol.DeployApp) error {
+func deployAndWait(ctx context.Context, c *Call, wish protocol.DeployApp, settle time.Duration) error {
 	watch, err := c.watchStates(ctx) // before the wish, so that nothing is missed
 	if err != nil {
 		return err
 	}
+	watch.settle = settle
 	wished, err := ask[protocol.Wished](ctx, c, protocol.StudioDeployApp, wish)
 	if err != nil {
 		return err

@@ -275,6 +275,9 @@ func (w *workbench) untilState(goal protocol.State) judge {
 		for _, s := range since {
 			switch s.State {
 			case goal:
+				if s.Error != "" { // the studio could not make of it what was wished
+					return true, fmt.Errorf("%s on %s: %s", app, device, printable(s.Error))
+				}
 				return true, nil
 			case protocol.Failed:
 				return true, fmt.Errorf("%s failed on %s: %s%s", app, device, orUnknown(printable(s.Error)), loginHint(s.Error))

@@ -422,6 +422,17 @@ func TestPublishBuildsPushesAndShowsTheVersion(t *testing.T) {
 	}
 }
 
+func TestAPublicationThatTheStudioDoesNotEnterIsAFailure(t *testing.T) {
+	b := newBench(t)
+	b.obey = func(b *bench, _ protocol.State) {
+		b.report(t, protocol.Building, protocol.Publishing)
+		b.reported(t, protocol.PastState{State: protocol.Published, Error: "version 1.0.0 was not entered: an image is missing"})
+	}
+	if err := b.run(t, "publish", hello(t, someDockerfile), "press-07", "1.0.0"); err == nil || !strings.Contains(err.Error(), "an image is missing") {
+		t.Errorf("publish = %v, want why there is no version", err)
+	}
+}
+
 func TestDevStopEndsWhatItIsDoing(t *testing.T) {
 	for state, want := range map[protocol.State]protocol.DevelopApp{
 		protocol.Running:    {App: "hello", Device: "press-07", Target: protocol.Present},

@@ -49,7 +49,9 @@ type Program struct {
 
 	Poll       time.Duration // how often a waiting command looks for itself; default 10 s
 	Settle     time.Duration // how long an app has to run until deploy --wait believes it; default 2 s
+	Probation  time.Duration // the same of another version, which the device watches for 30 s; default 35 s
 	PortsGrace time.Duration // how long it waits for the ports of an app that runs; default 5 s
+	Return     time.Duration // how long it waits for the old version after the new one failed; default 15 s
 	Retry      time.Duration // the first pause before an upload that broke off is begun anew; default 2 s
 	Tail       time.Duration // how long the log of a build is awaited after its end; default 500 ms
 }
@@ -57,6 +59,10 @@ type Program struct {
 func (p *Program) poll() time.Duration { return cmp.Or(p.Poll, 10*time.Second) }
 
 func (p *Program) settle() time.Duration { return cmp.Or(p.Settle, 2*time.Second) }
+
+func (p *Program) probation() time.Duration { return cmp.Or(p.Probation, 35*time.Second) }
+
+func (p *Program) toReturn() time.Duration { return cmp.Or(p.Return, 15*time.Second) }
 
 func (p *Program) portsGrace() time.Duration { return cmp.Or(p.PortsGrace, 5*time.Second) }
 

@@ -126,6 +126,14 @@ func TestWaitEndsInAnErrorWhenTheAppFailed(t *testing.T) {
 		{"it was rolled back", func(r *protocol.AppOnDeviceRow) {
 			r.State, r.Version, r.UpdateStatus = protocol.Running, "1.0.0", protocol.UpdateCanceled
 		}, "1.1.0 did not stay up on press-07: 1.0.0 is back"},
+		{"it could not be installed", func(r *protocol.AppOnDeviceRow) {
+			running("1.0.0")(r)
+			anUpdate(protocol.UpdateFailed, "no such image")(r)
+		}, "hello 1.1.0 could not be installed on press-07 (no such image): 1.0.0 runs on"},
+		{"it was canceled", func(r *protocol.AppOnDeviceRow) {
+			running("1.0.0")(r)
+			anUpdate(protocol.UpdateStopped, "")(r)
+		}, "was canceled: 1.0.0 runs on"},
 		{"somebody else stopped it", func(r *protocol.AppOnDeviceRow) { r.Target = protocol.Present }, "somebody else wants hello PRESENT"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -137,6 +145,58 @@ func TestWaitEndsInAnErrorWhenTheAppFailed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// anUpdate is what the studio makes of reports of one.
+func anUpdate(outcome protocol.UpdateOutcome, reason string) func(*protocol.AppOnDeviceRow) {
+	return func(r *protocol.AppOnDeviceRow) {
+		r.LastUpdate = &protocol.UpdateRow{From: "1.0.0", To: "1.1.0", Outcome: outcome, Reason: reason, Time: r.Reported}
+	}
+}
+
+func both(first, second func(*protocol.AppOnDeviceRow)) func(*protocol.AppOnDeviceRow) {
+	return func(r *protocol.AppOnDeviceRow) { first(r); second(r) }
+}
+
+func TestWaitBelievesAnotherVersionAfterItsProbation(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want time.Duration
+	}{{nil, 35 * time.Second}, {[]string{"--settle", "4s"}, 4 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := play(t, c.args...)
+			s.report(t, both(inState(protocol.Updating), anUpdate(protocol.UpdateRuns, "")))
+			s.report(t, both(inState(protocol.Present), anUpdate(protocol.UpdateDone, "")))
+			s.report(t, both(running("1.1.0"), ported))
+			begun := time.Now()
+			if err := <-s.end; err != nil || time.Since(begun) != c.want {
+				t.Errorf("deploy %v = %v after %v, want nil after %v", c.args, err, time.Since(begun), c.want)
+			}
+		})
+	}
+}
+
+func TestWaitTellsWhyAVersionWasRolledBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := play(t)
+		s.report(t, both(inState(protocol.Updating), anUpdate(protocol.UpdateRuns, "")))
+		s.report(t, both(inState(protocol.Present), anUpdate(protocol.UpdateDone, "")))
+		s.report(t, running("1.1.0"))
+		s.report(t, func(r *protocol.AppOnDeviceRow) { r.State, r.Error = protocol.Failed, "not healthy" })
+		s.report(t, both(running("1.0.0"), anUpdate(protocol.UpdateRolledBack, "not healthy")))
+		if err := <-s.end; err == nil || err.Error() != "hello 1.1.0 did not stay up on press-07 (not healthy): 1.0.0 is back" {
+			t.Errorf("deploy = %v, want that it was rolled back, and why", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := play(t)
+		s.report(t, both(inState(protocol.Updating), anUpdate(protocol.UpdateRuns, "")))
+		s.report(t, both(func(r *protocol.AppOnDeviceRow) { r.State, r.Error = protocol.Failed, "no such image" }, anUpdate(protocol.UpdateFailed, "no such image")))
+		begun := time.Now()
+		if err := <-s.end; err == nil || !strings.Contains(err.Error(), "hello failed on press-07: no such image") || time.Since(begun) != 15*time.Second {
+			t.Errorf("deploy = %v after %v, want the failure when nothing came back for 15 s", err, time.Since(begun))
+		}
+	})
 }
 
 func TestWaitTakesNoOldNewsForAnAnswer(t *testing.T) {

@@ -12,8 +12,9 @@ import (
 
 // A watch follows what devices report about apps.
 type watch struct {
-	c    *Call
-	news chan protocol.AppOnDeviceRow
+	c      *Call
+	news   chan protocol.AppOnDeviceRow
+	settle time.Duration // how long the app has to run; 0 = as long as is sensible
 }
 
 // watchStates begins to follow; what is published from then on is not missed.
@@ -36,13 +37,15 @@ func (c *Call) watchStates(ctx context.Context) (*watch, error) {
 }
 
 // untilRunning shows each state that the device reports, and returns when the
-// app runs as it was wished, for a moment at least, or failed. Events tell what happens; a look at the
-// list from time to time makes up for one that was lost.
+// app runs as it was wished, for long enough to be believed, or failed. Events
+// tell what happens; a look at the list from time to time makes up for one that
+// was lost.
 func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow) (protocol.AppOnDeviceRow, error) {
 	var (
 		shown  string
 		since  time.Time        // the app runs, as far as is known
-		ends   <-chan time.Time // when that is long enough
+		ends   <-chan time.Time // when the latest report is the end
+		result error            // of that end
 		latest = wished
 	)
 	look := time.NewTicker(w.c.poll())
@@ -56,15 +59,24 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 					fmt.Fprintf(w.c.Stdout, "%s  %s\n", row.Reported.Local().Format(time.TimeOnly), text)
 				}
 			}
-			switch end, err := verdict(row); {
+			end, err := verdict(row)
+			switch {
+			case err != nil && row.State == protocol.Failed && updating(row):
+				// What follows tells whether the old version is back.
+				if result = err; ends == nil || since != (time.Time{}) {
+					ends = time.After(w.c.toReturn())
+				}
+				since = time.Time{}
 			case err != nil:
 				return row, err
 			case !end:
-				since = time.Time{}
-			case since.IsZero():
-				since = time.Now()
+				since, ends, result = time.Time{}, nil, nil
+			default:
+				if since.IsZero() {
+					since = time.Now()
+				}
+				ends, result = w.ends(row, since), nil
 			}
-			ends = w.ends(row, since)
 		}
 		select {
 		case row = <-w.news:
@@ -74,7 +86,7 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 		case <-look.C:
 			row = w.look(ctx, wished)
 		case <-ends:
-			return latest, nil
+			return latest, result
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return latest, ctx.Err()
@@ -85,15 +97,21 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 }
 
 // ends is when an app that runs since then is believed to: one that fails at once
-// had its time to, and its ports are reported, unless they never are.
+// had its time to, another version its probation, and its ports are reported,
+// unless they never are.
 func (w *watch) ends(row protocol.AppOnDeviceRow, since time.Time) <-chan time.Time {
+	long := w.settle
 	switch {
-	case since.IsZero():
-		return nil
-	case portsAssigned(row):
-		return time.After(time.Until(since.Add(w.c.settle())))
+	case long > 0:
+	case updating(row):
+		long = w.c.probation()
+	default:
+		long = w.c.settle()
 	}
-	return time.After(time.Until(since.Add(w.c.portsGrace())))
+	if !portsAssigned(row) {
+		long = max(long, w.c.portsGrace())
+	}
+	return time.After(time.Until(since.Add(long)))
 }
 
 // look asks for the state. A studio that does not answer now is asked again.
@@ -119,14 +137,35 @@ func verdict(row protocol.AppOnDeviceRow) (end bool, err error) {
 		return true, fmt.Errorf("%s failed on %s: %s", app, device, orUnknown(printable(row.Error)))
 	case row.Target != protocol.Running:
 		return true, fmt.Errorf("somebody else wants %s %s on %s now", app, row.Target, device)
-	case row.State == protocol.Running && !asWished && (row.UpdateStatus == protocol.UpdateCanceled || updated(row, protocol.UpdateRolledBack)):
-		why := ""
-		if updated(row, protocol.UpdateRolledBack) && row.LastUpdate.Reason != "" {
-			why = " (" + printable(row.LastUpdate.Reason) + ")"
-		}
-		return true, fmt.Errorf("%s %s did not stay up on %s%s: %s is back", app, printable(row.TargetVersion), device, why, printable(row.Version))
+	case row.State == protocol.Running && !asWished:
+		return notUpdated(row)
 	}
 	return row.State == protocol.Running && asWished && !updated(row, protocol.UpdateRuns), nil
+}
+
+// notUpdated judges an app that runs in another version than was wished: on its
+// way there, or as the end of an update that came to nothing.
+func notUpdated(row protocol.AppOnDeviceRow) (end bool, err error) {
+	why := ""
+	if u := row.LastUpdate; u != nil && u.Reason != "" {
+		why = " (" + printable(u.Reason) + ")"
+	}
+	to, device, from := printable(row.AppName+" "+row.TargetVersion), printable(row.DeviceName), printable(row.Version)
+	switch {
+	case updated(row, protocol.UpdateFailed):
+		return true, fmt.Errorf("%s could not be installed on %s%s: %s runs on", to, device, why, from)
+	case updated(row, protocol.UpdateStopped):
+		return true, fmt.Errorf("the update to %s on %s was canceled: %s runs on", to, device, from)
+	case updated(row, protocol.UpdateRolledBack), row.UpdateStatus == protocol.UpdateCanceled:
+		return true, fmt.Errorf("%s did not stay up on %s%s: %s is back", to, device, why, from)
+	}
+	return false, nil
+}
+
+// updating tells whether a wish was for another version than was there.
+func updating(row protocol.AppOnDeviceRow) bool {
+	u := row.LastUpdate
+	return u != nil && u.From != "" && u.From != u.To && !u.Time.Before(row.Wished)
 }
 
 // updated tells whether the update that was wished has come to this.
