@@ -88,6 +88,9 @@ func (w *workbench) run(ctx context.Context, detach bool) error {
 		return err
 	}
 	row, err := w.follow(ctx, wished, w.untilState(protocol.Running))
+	if err == nil {
+		row, err = w.awaitPorts(ctx, row)
+	}
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func (w *workbench) send(ctx context.Context, p *project) error {
 		}
 		w.c.say("left out: %s", printable(left))
 	}
-	w.c.say("packed %s (%s): %d files, %s", p.dir, p.what, archive.files, size(archive.size))
+	w.c.say("packed %s (%s): files: %d, size: %s", p.dir, p.what, archive.files, size(archive.size))
 	up := &upload{
 		c: w.c, serial: w.device.SerialNumber, device: printable(w.device.Name),
 		file:      w.app.Name + ".tgz",
@@ -232,6 +232,27 @@ func (w *workbench) show(states []protocol.PastState) error {
 		w.c.say("%s  %s", s.Time.Local().Format(time.TimeOnly), s.State)
 	}
 	return nil
+}
+
+// awaitPorts gives a device that runs the app the time to say on which ports.
+func (w *workbench) awaitPorts(ctx context.Context, row protocol.AppOnDeviceRow) (protocol.AppOnDeviceRow, error) {
+	late := time.NewTimer(w.c.portsGrace())
+	defer late.Stop()
+	for !portsAssigned(row) {
+		select {
+		case args := <-w.log:
+			if err := w.view.event(args); err != nil {
+				return row, err
+			}
+		case <-w.news:
+			row, _ = w.look(ctx, row)
+		case <-late.C:
+			return row, nil
+		case <-ctx.Done():
+			return row, nil // what follows sees it
+		}
+	}
+	return row, nil
 }
 
 // drain prints what of the log is still on its way: it is sent by parts, and a

@@ -108,8 +108,15 @@ func newBench(t *testing.T) *bench {
 			b.mu.Unlock()
 			b.report(t, protocol.Published, protocol.Present)
 		case protocol.Running:
+			b.row.Ports = []protocol.PortRule{{Port: 8080}}
 			b.report(t, protocol.Starting, protocol.Running)
 			b.studio.publish(t, devTopic, "hello world")
+			go func() { // ports are reported behind the state
+				b.mu.Lock()
+				b.row.Ports = []protocol.PortRule{{Port: 8080, HostPort: 8080}}
+				b.mu.Unlock()
+				b.studio.publish(t, protocol.StudioAppState)
+			}()
 		}
 	}
 	return b
@@ -239,7 +246,7 @@ func TestDevPushBuildsRunsAndFollows(t *testing.T) {
 	go func() {
 		end <- b.Run(ctx, []string{"dev", "push", hello(t, someDockerfile), "press-07", "--env", "COLOR=red"})
 	}()
-	b.stdout.waitFor(t, "hello runs on press-07\n")
+	b.stdout.waitFor(t, "hello runs on press-07, ports 8080->8080\n")
 	b.stdout.waitFor(t, "hello world\n")
 	b.studio.publish(t, devTopic, "a line\nanother")
 	b.stdout.waitFor(t, "another\n")
@@ -257,7 +264,7 @@ func TestDevPushBuildsRunsAndFollows(t *testing.T) {
 	if out := b.stdout.String(); !strings.HasPrefix(out, "Step 1/1 : FROM scratch\n") {
 		t.Errorf("the build's log is missing:\n%s", out)
 	}
-	for _, want := range []string{"app hello created", "(Dockerfile): 2 files,", "BUILDING", "BUILT", "RUNNING", "reagent-studio dev stop hello press-07", "reagent-studio logs -f --dev press-07 hello"} {
+	for _, want := range []string{"app hello created", "(Dockerfile): files: 2, size: ", "BUILDING", "BUILT", "RUNNING", "reagent-studio dev stop hello press-07", "reagent-studio logs -f --dev press-07 hello"} {
 		if !strings.Contains(b.stderr.String(), want) {
 			t.Errorf("stderr does not say %q:\n%s", want, b.stderr.String())
 		}

@@ -95,6 +95,8 @@ func TestLinesOfALog(t *testing.T) {
 		{"a transfer", []any{map[string]any{"id": "a.tgz", "status": "Transfer Progress:", "progress": "12.345%"}}, []string{"a.tgz Transfer Progress: 12.345%"}},
 		{"a pull", []any{`{"status":"Pulling from apps/x","id":"1.0.0"}` + "\n" + `{"status":"Downloading","progressDetail":{"current":1,"total":2},"progress":"[=> ]","id":"abc"}` + "\n" + `{"status":"Digest: sha256:00"}`},
 			[]string{"1.0.0: Pulling from apps/x", "Digest: sha256:00"}},
+		{"a push", []any{`{"status":"The push refers to repository [r/apps/x]"}` + "\n" + `{"status":"1.0.0: digest: sha256:00 size: 527"}`},
+			[]string{"The push refers to repository [r/apps/x]", "1.0.0: digest: sha256:00 size: 527"}},
 		{"a failed pull", []any{`{"errorDetail":{"message":"no space"},"error":"no space"}`}, []string{"no space"}},
 		{"a build", []any{`{"stream":"Step 1/2 : FROM scratch\n"}`}, []string{"Step 1/2 : FROM scratch"}},
 		{"an app that logs JSON", []any{`{"status":"ok","level":"info"}` + "\n" + `{"status":"ok"}`}, []string{`{"status":"ok","level":"info"}`, `{"status":"ok"}`}},

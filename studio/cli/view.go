@@ -84,8 +84,17 @@ func parseRecord(line string) (r record, ok bool) {
 		return r, false
 	}
 	return r, r.Error != "" && r.ErrorDetail != nil || r.Progress != "" || r.Aux != nil ||
-		r.Stream != "" && r.Status == "" || r.Status != "" && r.ID != "" ||
-		strings.HasPrefix(r.Status, "Digest: ") || strings.HasPrefix(r.Status, "Status: ")
+		r.Stream != "" && r.Status == "" || r.Status != "" && r.ID != "" || dockerSays(r.Status)
+}
+
+// dockerSays knows what Docker says of a pull or a push as a whole.
+func dockerSays(status string) bool {
+	for _, begin := range []string{"Digest: ", "Status: ", "The push refers to repository ["} {
+		if strings.HasPrefix(status, begin) {
+			return true
+		}
+	}
+	return strings.Contains(status, ": digest: sha256:")
 }
 
 // text is a record as a line. How far a layer is comes several times a second,
