@@ -27,6 +27,10 @@ func (w *worker) publish(ctx context.Context, j *job) error {
 		to.say("%s", told.text)
 		return told
 	}
+	images, err := w.mark(ctx, j)
+	if err != nil {
+		return err
+	}
 	if j.seen.there() {
 		if err := w.set(j, protocol.Deleting, reporting{}); err != nil {
 			return err
@@ -36,7 +40,7 @@ func (w *worker) publish(ctx context.Context, j *job) error {
 		return err
 	}
 	to.say("App build has finished, Starting to publish...")
-	switch err := w.release(ctx, j, to); {
+	switch err := w.release(ctx, j, images, to); {
 	case err == nil:
 	case errors.Is(context.Cause(ctx), errSuperseded):
 		to.say("The app release was canceled")
@@ -58,25 +62,32 @@ func (w *worker) publish(ctx context.Context, j *job) error {
 	return nil
 }
 
-// release is the second half of a publication.
-func (w *worker) release(ctx context.Context, j *job, to topic) error {
+// mark writes down which names the publication takes, and from which images. It
+// comes before the build, which may give them out.
+func (w *worker) mark(ctx context.Context, j *job) ([]publishedImage, error) {
 	m := j.making()
 	images, err := w.builderOf(m.project()).published(m)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	j.have.Publication = &device.Publication{Names: map[string]string{}}
+	names := make(map[string]string, len(images))
 	for _, image := range images {
 		had, err := w.a.cfg.Engine.Image(ctx, image.name)
 		if err != nil && !errors.Is(err, container.ErrNotFound) {
-			return fmt.Errorf("look at %s: %w", image.name, err)
+			return nil, fmt.Errorf("look at %s: %w", image.name, err)
 		}
-		j.have.Publication.Names[image.name] = had.ID
+		names[image.name] = had.ID
 	}
+	j.have.Publication = &device.Publication{Names: names}
+	return images, w.save(j)
+}
+
+// release is the second half of a publication.
+func (w *worker) release(ctx context.Context, j *job, images []publishedImage, to topic) error {
 	if err := w.set(j, protocol.Publishing, reporting{}); err != nil {
 		return err
 	}
-	cred, err := w.credential(ctx, m.r)
+	cred, err := w.credential(ctx, j.req())
 	if err != nil {
 		return err
 	}
