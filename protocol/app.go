@@ -430,7 +430,8 @@ func invalid(format string, args ...any) *Error {
 }
 
 // StateReport is the first form of the argument of UpdateAppOnDevice (wire §6.3).
-// Error is ours: what went wrong when State is FAILED.
+// Error and Probation are ours: what went wrong when State is FAILED, and that an
+// update may still be taken back, because its new version is watched (design S16).
 type StateReport struct {
 	AppKey              uint64       `json:"app_key"`
 	DeviceKey           uint64       `json:"device_key"`
@@ -445,6 +446,7 @@ type StateReport struct {
 	ReleaseBuild        bool         `json:"release_build"`
 	UpdateStatus        UpdateStatus `json:"updateStatus"`
 	Error               string       `json:"error,omitempty"`
+	Probation           bool         `json:"probation,omitempty"`
 }
 
 // PortsReport is the second form: the rules with the ports that the device assigned.

@@ -96,12 +96,19 @@ func TestUpdateKeepsTheOldVersionUntilTheNewOneHasProvedItself(t *testing.T) {
 	if _, err := r.engine.Image(t.Context(), r.image("1")); err != nil {
 		t.Errorf("the old image: %v, want it kept for a roll-back", err)
 	}
-	last := r.studio.all()[len(r.studio.all())-1]
+	r.reported("STARTING", "DOWNLOADING", "PRESENT", "RUNNING", "UPDATING", "PRESENT(pending_remote_confirmation)", "STARTING", "RUNNING", "RUNNING")
+	all := r.studio.all()
+	for i, rep := range all {
+		if watched := rep["probation"] == true; watched != (i >= 5 && i <= 7) {
+			t.Errorf("report %d of %d, %v %v, says probation %v", i+1, len(all), rep["state"], rep["release_key"], watched)
+		}
+	}
+	last := all[len(all)-1]
 	if key, _ := protocol.Uint(last["release_key"]); key != 12 || last["updateStatus"] != "completed" {
 		t.Errorf("last report = %v, want release 12, completed", last)
 	}
 	r.request(toVersion("2", 12))
-	r.reported("STARTING", "DOWNLOADING", "PRESENT", "RUNNING", "UPDATING", "PRESENT(pending_remote_confirmation)", "STARTING", "RUNNING", "RUNNING")
+	r.reported("STARTING", "DOWNLOADING", "PRESENT", "RUNNING", "UPDATING", "PRESENT(pending_remote_confirmation)", "STARTING", "RUNNING", "RUNNING", "RUNNING")
 	if again := r.running("2"); again != new {
 		t.Error("the same update asked again replaced the container")
 	}

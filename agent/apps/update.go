@@ -193,7 +193,8 @@ func (w *worker) commit(ctx context.Context, j *job) error {
 		return err
 	}
 	j.have.Swap = nil
-	if err := w.save(j); err != nil {
+	// Said once more: from now on it is not taken back.
+	if err := w.set(j, j.have.State, reporting{keep: true}); err != nil {
 		return err
 	}
 	w.crash.reset()

@@ -461,6 +461,7 @@ func (w *worker) outgoing(j *job, r reporting) device.Outgoing {
 			ReleaseBuild:        j.have.ReleaseBuild,
 			UpdateStatus:        status,
 			Error:               r.err,
+			Probation:           j.have.Swap != nil && j.have.Swap.Phase != device.SwapRollback,
 		},
 		Coalesce: !w.a.cfg.Studio.Online(),
 		Keep:     r.keep,
