@@ -203,6 +203,7 @@ func (b *Backend) reportState(ctx context.Context, d store.Device, id protocol.A
 	if status, _ := protocol.Text(in["updateStatus"]); updateStatuses[protocol.UpdateStatus(status)] {
 		r.UpdateStatus = protocol.UpdateStatus(status)
 	}
+	r.Probation, _ = in["probation"].(bool)
 	if state == protocol.Failed {
 		r.Error, _ = protocol.Text(in["error"])
 	}

@@ -45,6 +45,22 @@ func TestReportsTellWhatAnUpdateDid(t *testing.T) {
 			{State: protocol.Updating, ReleaseKey: old}, {State: protocol.Present, ReleaseKey: next, UpdateStatus: pending},
 			{State: protocol.Starting, ReleaseKey: next, UpdateStatus: done}, {State: protocol.Running, ReleaseKey: next, UpdateStatus: done},
 		}, protocol.UpdateDone, "1.0", "2.0", ""},
+		{"watched", []r{
+			{State: protocol.Updating, ReleaseKey: old}, {State: protocol.Present, ReleaseKey: next, UpdateStatus: pending, Probation: true},
+			{State: protocol.Starting, ReleaseKey: next, UpdateStatus: done, Probation: true}, {State: protocol.Running, ReleaseKey: next, UpdateStatus: done, Probation: true},
+		}, protocol.UpdateRuns, "1.0", "2.0", ""},
+		{"watched, and it stayed up", []r{
+			{State: protocol.Updating, ReleaseKey: old}, {State: protocol.Present, ReleaseKey: next, UpdateStatus: pending, Probation: true},
+			{State: protocol.Running, ReleaseKey: next, UpdateStatus: done, Probation: true}, {State: protocol.Running, ReleaseKey: next, UpdateStatus: done},
+		}, protocol.UpdateDone, "1.0", "2.0", ""},
+		{"watched, and it did not", []r{
+			{State: protocol.Updating, ReleaseKey: old}, {State: protocol.Present, ReleaseKey: next, UpdateStatus: pending, Probation: true},
+			{State: protocol.Running, ReleaseKey: next, UpdateStatus: done, Probation: true}, {State: protocol.Failed, ReleaseKey: next, UpdateStatus: done, Error: "it exited"},
+			{State: protocol.Running, ReleaseKey: old, UpdateStatus: canceled},
+		}, protocol.UpdateRolledBack, "1.0", "2.0", "it exited"},
+		{"called off while it was watched", []r{
+			{State: protocol.Updating, ReleaseKey: old}, {State: protocol.Present, ReleaseKey: next, UpdateStatus: pending, Probation: true}, {State: protocol.Running, ReleaseKey: old, UpdateStatus: canceled},
+		}, protocol.UpdateStopped, "1.0", "2.0", ""},
 		{"good, while offline", []r{{State: protocol.Present, ReleaseKey: next, UpdateStatus: pending}, {State: protocol.Running, ReleaseKey: next, UpdateStatus: done}}, protocol.UpdateDone, "1.0", "2.0", ""},
 		{"a later failure is none of the update's", []r{
 			{State: protocol.Updating, ReleaseKey: old}, {State: protocol.Present, ReleaseKey: next, UpdateStatus: pending},

@@ -13,6 +13,7 @@ type Update struct {
 	To      uint64                 `json:"to"`
 	Outcome protocol.UpdateOutcome `json:"outcome"`
 	Reason  string                 `json:"reason,omitempty"`
+	Arrived bool                   `json:"arrived,omitempty"` // the new version was reported
 	// Stale is the status that reports carried when the update began: that of an
 	// earlier one, which says nothing about this.
 	Stale protocol.UpdateStatus `json:"stale,omitempty"`
@@ -25,12 +26,13 @@ type Update struct {
 // wanted is the one wished for.
 //
 //	good          UPDATING(old), PRESENT(new, pending), STARTING, RUNNING(new)
+//	              with probation in all but the first, then RUNNING(new) without
 //	rolled back   …, FAILED(error), RUNNING(old, canceled)
 //	canceled      UPDATING(old), RUNNING or PRESENT(old, canceled)
 //	failed        UPDATING(old), FAILED(error), RUNNING(old)
 func (u *Update) after(r protocol.StateReport, release uint64, before Reported, wanted uint64) *Update {
 	next := func(outcome protocol.UpdateOutcome, reason string) *Update {
-		return &Update{From: u.From, To: u.To, Outcome: outcome, Reason: longClip(reason), Stale: u.Stale, At: now()}
+		return &Update{From: u.From, To: u.To, Outcome: outcome, Reason: longClip(reason), Arrived: u.Arrived, Stale: u.Stale, At: now()}
 	}
 	runs := u != nil && u.Outcome == protocol.UpdateRuns
 	switch {
@@ -44,24 +46,34 @@ func (u *Update) after(r protocol.StateReport, release uint64, before Reported, 
 	case r.UpdateStatus == protocol.UpdatePending && release != 0:
 		switch {
 		case runs:
-			u = next(protocol.UpdateDone, "")
+			u = next(u.Outcome, "")
 			u.To = release
-			return u
 		case before.Release != 0 && before.Release != release:
-			return &Update{From: before.Release, To: release, Outcome: protocol.UpdateDone, At: now()}
+			u = &Update{From: before.Release, To: release, Outcome: protocol.UpdateRuns, At: now()}
+		default:
+			return u
 		}
+		if !r.Probation {
+			u.Outcome = protocol.UpdateDone
+		}
+		u.Arrived = true
+		return u
 	case u == nil:
 	case r.State == protocol.Failed:
 		if runs {
 			return next(protocol.UpdateFailed, r.Error)
 		}
+	case runs && u.Arrived && release == u.To && !r.Probation:
+		return next(protocol.UpdateDone, "")
 	case release == 0 || release != u.From || r.State != protocol.Running && r.State != protocol.Present:
 	case runs:
 		return next(protocol.UpdateStopped, "")
 	case u.Outcome == protocol.UpdateDone:
 		return next(protocol.UpdateRolledBack, before.Error)
-	case u.Outcome == protocol.UpdateFailed && r.UpdateStatus == protocol.UpdateCanceled && u.Stale != protocol.UpdateCanceled:
-		return next(protocol.UpdateRolledBack, u.Reason) // by an agent that does not report the new version before it stays up
+	case u.Outcome == protocol.UpdateFailed && (u.Arrived || r.UpdateStatus == protocol.UpdateCanceled && u.Stale != protocol.UpdateCanceled):
+		// Where the new version was not reported, it is an agent that waits until
+		// it has stayed up.
+		return next(protocol.UpdateRolledBack, u.Reason)
 	}
 	return u
 }
