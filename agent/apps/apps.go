@@ -31,6 +31,8 @@ type engine interface {
 type imageStore interface {
 	Image(ctx context.Context, ref string) (container.Image, error)
 	Images(ctx context.Context) ([]container.Image, error)
+	// DownloadSize is how many bytes a Pull would fetch.
+	DownloadSize(ctx context.Context, ref string, c *container.Credential) (int64, error)
 	Pull(ctx context.Context, ref string, c *container.Credential, progress func(container.PullProgress)) error
 	Build(ctx context.Context, s container.BuildSpec, record func([]byte)) error
 	Tag(ctx context.Context, ref, newRef string) error

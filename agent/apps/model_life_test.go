@@ -149,6 +149,10 @@ func (m *mortalEngine) Pull(ctx context.Context, ref string, c *container.Creden
 	return m.l.call(func() error { return m.e.Pull(ctx, ref, c, progress) })
 }
 
+func (m *mortalEngine) DownloadSize(ctx context.Context, ref string, c *container.Credential) (int64, error) {
+	return lived(m.l, func() (int64, error) { return m.e.DownloadSize(ctx, ref, c) })
+}
+
 func (m *mortalEngine) RemoveImage(ctx context.Context, ref string) error {
 	return m.l.call(func() error { return m.e.RemoveImage(ctx, ref) })
 }

@@ -130,10 +130,19 @@ const (
 	recheck = 32 << 20
 )
 
-// pullFitting is a pull that is given up as soon as it is known not to fit.
+// pullFitting is a pull that is not begun if it is known not to fit, and given up
+// as soon as that shows.
 func (w *worker) pullFitting(ctx context.Context, ref string, cred *container.Credential, progress func(container.PullProgress)) error {
 	if err := w.a.cfg.Disk.AdmitImage(0); err != nil {
 		return err
+	}
+	switch need, err := w.a.cfg.Engine.DownloadSize(ctx, ref, cred); {
+	case err == nil:
+		if err := w.a.cfg.Disk.AdmitImage(uint64(need) * unpacked); err != nil {
+			return err
+		}
+	case ctx.Err() == nil: // the pull tells more, and its progress is watched
+		w.a.cfg.Log.Debug().Err(err).Stringer("app", w.id).Msg("size of a download is not known")
 	}
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)

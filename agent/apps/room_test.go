@@ -74,6 +74,14 @@ func (e plainEngine) Pull(ctx context.Context, ref string, c *container.Credenti
 	return e.smallEngine.Pull(ctx, ref, c, progress)
 }
 
+// DownloadSize does not know everything, as an engine behind a mirror.
+func (e plainEngine) DownloadSize(ctx context.Context, ref string, c *container.Credential) (int64, error) {
+	if versionOf(ref) == "slow" {
+		return 0, errors.New("no way to the registry from here")
+	}
+	return e.smallEngine.DownloadSize(ctx, ref, c)
+}
+
 // A cramped rig has a small engine and a disk that a test fills.
 type cramped struct {
 	*rig
@@ -143,6 +151,18 @@ func TestNothingIsPulledWhereThereIsNoRoom(t *testing.T) {
 		t.Errorf("%d images were pulled", n)
 	}
 	c.becomes(100, false)
+	c.running("1")
+}
+
+func TestADownloadThatIsKnownNotToFitIsNotBegun(t *testing.T) {
+	t.Parallel()
+	c := newCramped(t, pullParts*unpacked-1)
+	c.request(nil)
+	c.refused(fmt.Sprintf("this needs %d", pullParts*unpacked))
+	if got := c.states(); slices.Contains(got, "DOWNLOADING") {
+		t.Errorf("reported %q, want no download", got)
+	}
+	c.becomes(pullParts*unpacked, false)
 	c.running("1")
 }
 

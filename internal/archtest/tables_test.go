@@ -107,7 +107,7 @@ var homes = []struct {
 	{"github.com/distribution/distribution/v3", []string{"studio/registry"}, "the image registry"},
 	{"github.com/opencontainers/go-digest", []string{"container", "studio/registry"}, "digests of images"},
 	{"github.com/sirupsen/logrus", []string{"studio/registry"}, "what the image registry logs through; caught and passed on"},
-	{"github.com/google/go-containerregistry", []string{"studio/cli"}, "reading and pushing images"},
+	{"github.com/google/go-containerregistry", []string{"studio/cli", "container"}, "reading and pushing images; the size of one before it is pulled"},
 	{"github.com/moby/patternmatcher", []string{"studio/cli"}, ".dockerignore as docker build reads it"},
 	{"go.yaml.in/yaml/v3", []string{"studio/cli"}, "compose files, which people write in YAML"},
 	{"github.com/google/uuid", []string{"studio/store"}, "serial numbers of new devices"},
