@@ -44,7 +44,8 @@ type Waits struct {
 	Critical time.Duration // pause between two looks while a disk is critical, and the shortest ever
 	Refused  time.Duration // longest pause while somebody who was refused waits
 	Reclaim  time.Duration // between two attempts to reclaim that nothing new is the reason of
-	Root     time.Duration // the engine answers within it where its folder is
+	Ask      time.Duration // between two questions to the engine where its folder is
+	Root     time.Duration // it answers within
 	Rate     uint64        // bytes a second that no writer exceeds unseen
 }
 
@@ -52,7 +53,7 @@ type Waits struct {
 func ProductWaits() Waits {
 	return Waits{
 		Look: 5 * time.Minute, Critical: 5 * time.Second, Refused: 30 * time.Second,
-		Reclaim: 5 * time.Minute, Root: 10 * time.Second, Rate: 20 << 20,
+		Reclaim: 5 * time.Minute, Ask: 5 * time.Minute, Root: 10 * time.Second, Rate: 20 << 20,
 	}
 }
 
@@ -273,7 +274,7 @@ func (g *Guard) look(ctx context.Context) {
 
 // findRoot asks the engine for its folder, not at every look.
 func (g *Guard) findRoot(ctx context.Context) {
-	if !g.rootAsked.IsZero() && time.Since(g.rootAsked) < g.cfg.Waits.Look {
+	if !g.rootAsked.IsZero() && time.Since(g.rootAsked) < g.cfg.Waits.Ask {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, g.cfg.Waits.Root)

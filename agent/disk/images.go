@@ -16,6 +16,7 @@ type imageStore interface {
 	List(ctx context.Context, labels map[string]string) ([]container.Summary, error)
 	RemoveImage(ctx context.Context, ref string) error
 	PruneDangling(ctx context.Context) (container.Freed, error)
+	PruneBuildCache(ctx context.Context) (container.Freed, error)
 }
 
 // A Pruner frees the disk of images, within design S6: of tags it removes only

@@ -169,3 +169,7 @@ func (noImages) RemoveImage(context.Context, string) error { return nil }
 func (noImages) PruneDangling(context.Context) (container.Freed, error) {
 	return container.Freed{}, nil
 }
+
+func (noImages) PruneBuildCache(context.Context) (container.Freed, error) {
+	return container.Freed{}, nil
+}

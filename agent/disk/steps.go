@@ -36,6 +36,7 @@ func Steps(s Sources) []Step {
 		{Name: "unreferenced layers of the appliance's registry", Limit: remote, Every: 15 * time.Minute, When: s.Appliance,
 			Free: unmeasured(s.CollectGarbage)},
 		{Name: "dangling images", Limit: prune, Free: measured(s.Images.Images.PruneDangling)},
+		{Name: "build cache", Limit: prune, Free: measured(s.Images.Images.PruneBuildCache)},
 		{Name: "superseded versions of our apps", Limit: list + prune, Free: measured(func(ctx context.Context) (container.Freed, error) {
 			return s.Images.superseded(ctx, true)
 		})},

@@ -62,5 +62,10 @@ func quick() agent.Timing {
 	t.Apps.EngineRetry = 200 * time.Millisecond
 	t.Apps.ReportRetry = 100 * time.Millisecond
 	t.Apps.Crash.Step = 300 * time.Millisecond
+	t.Apps.Room = 5 * time.Second
+	t.DiskWaits.Look = time.Second
+	t.DiskWaits.Critical = 200 * time.Millisecond
+	t.DiskWaits.Refused = 200 * time.Millisecond
+	t.DiskWaits.Reclaim = 5 * time.Second
 	return t
 }
