@@ -94,7 +94,7 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 		return err
 	}
 	var most int64
-	return d.w.pullFitting(ctx, ref, cred, func(p container.PullProgress) {
+	err = d.w.pullFitting(ctx, ref, cred, func(p container.PullProgress) {
 		if !d.begun {
 			d.begun, d.heard = true, time.Now()
 		}
@@ -107,13 +107,23 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 		}
 		d.w.a.cfg.AppLog.Record(d.j.cn(), p.Record)
 	})
+	if errors.Is(err, container.ErrTimeout) && ctx.Err() == nil {
+		// The engine took the pull and then had nothing to tell: that is the
+		// registry's silence. Taken for the engine's, it would be no failure, and
+		// an update that never comes would keep its app from being looked after.
+		return fmt.Errorf("%w: %v", container.ErrNetwork, err)
+	}
+	return err
 }
 
 // interrupted tells whether the download goes on although an attempt failed: it
 // has begun, the link is to blame, and it is not dead for good. What was refused
-// fails, and what never began, so that whoever waits for it reads why.
+// fails, and what never began, so that whoever waits for it reads why. Nor does an
+// installed version that is to run wait for a link: it is started before the
+// download is tried again.
 func (d *download) interrupted(err error) bool {
-	return d.begun && (errors.Is(err, container.ErrNetwork) || errors.Is(err, errOffline)) &&
+	waits := d.j.installed() && !d.j.seen.runs() && d.j.req().Target.Settled() == protocol.Running
+	return !waits && d.begun && (errors.Is(err, container.ErrNetwork) || errors.Is(err, errOffline)) &&
 		time.Since(d.heard) < d.w.a.cfg.Waits.PullPatience
 }
 

@@ -26,6 +26,9 @@ func (w *world) check() {
 			w.complain("%s: %v", a.id, err)
 			continue
 		}
+		if strings.Contains(have.Error, "internal error") {
+			w.complain("%s: %s", a.id, have.Error)
+		}
 		w.checkWish(a, wish, wanted)
 		w.checkPorts(a, have, used)
 		w.checkData(a)
@@ -87,7 +90,7 @@ func (w *world) checkData(a *modelApp) {
 }
 
 func (w *world) kept(a *modelApp) string {
-	return filepath.Join(w.dir, "apps", "prod", strings.ToLower(a.name), "kept")
+	return filepath.Join(w.dir, "apps", strings.ToLower(string(a.id.Stage)), strings.ToLower(a.name), "kept")
 }
 
 // checkContainers: one that is as wanted stays (rule 3), and there is never more
@@ -116,8 +119,8 @@ func (w *world) checkContainers(a *modelApp, have device.Actual, known bool, wis
 	if a.wish != nil && !a.leaves && !told && len(named) == 1 && known && w.asWanted(have, wish.Request, named[0]) {
 		v := have.Version
 		a.stray = false
-		a.steady = steady{named[0].ID, modelVersions[v].ends == 0}
-		a.proved = lasting[v] && len(a.maybe) == 0
+		a.steady = steady{named[0].ID, w.engine.behaviour(named[0].ImageID).ends == 0}
+		a.proved = lasting[v] && len(a.maybe) == 0 && !a.dev()
 		a.data = os.WriteFile(w.kept(a), nil, 0o600) == nil
 		maps.Copy(a.ports, have.HostPorts)
 	}
@@ -186,6 +189,7 @@ func (w *world) settle(again bool) {
 	if w.life == nil {
 		return
 	}
+	w.pass(time.Minute) // the agent looks at the engine before it asks for the list
 	w.connect()
 	w.calm(3 * time.Hour)
 	for _, a := range w.apps {
@@ -236,6 +240,10 @@ func (w *world) checkEnd(asked bool) {
 			continue
 		}
 		w.checkMail(a, have, known)
+		if a.dev() {
+			w.checkDev(a, have, known, wish, wanted, asked)
+			continue
+		}
 		target := protocol.Removed
 		if a.wish != nil {
 			target = a.wish.Target.Settled()
@@ -279,10 +287,13 @@ func (w *world) checkGone(a *modelApp, known, wanted bool) {
 	if a.wish == nil {
 		return // no longer known to the studio: images and data stay
 	}
-	if left := w.engine.references(w.repository(a) + ":"); len(left) > 0 && !a.stray {
+	left := slices.DeleteFunc(w.engine.references(w.repository(a)+":"), func(ref string) bool {
+		return strings.HasPrefix(versionOf(ref), "pub") // published from here, and not the app's
+	})
+	if len(left) > 0 && !a.stray {
 		w.complain("%s should be gone; images %q are there", a.id, left)
 	}
-	if _, err := os.Stat(filepath.Join(w.dir, "apps", "prod", strings.ToLower(a.name))); a.wish.Target == protocol.Uninstalled && err == nil {
+	if _, err := os.Stat(filepath.Dir(w.kept(a))); a.wish.Target == protocol.Uninstalled && err == nil {
 		w.complain("%s is uninstalled; its data is there", a.id)
 	}
 }
@@ -351,6 +362,87 @@ func (w *world) checkRunning(a *modelApp, have device.Actual, known bool, r prot
 		w.complain("%s: the container is not as wanted: %v %v", a.id, named[0].Env, named[0].Ports)
 	}
 	w.checkTold(a, have, r)
+}
+
+// checkDev: what a developer asked for is done once, and no name is taken from
+// the installed app for what was not published.
+func (w *world) checkDev(a *modelApp, have device.Actual, known bool, wish device.Wanted, wanted, asked bool) {
+	if have.Publication != nil {
+		w.complain("%s: a publication has not ended: %+v", a.id, *have.Publication)
+	}
+	prod := *a
+	prod.id.Stage = protocol.Prod
+	for _, ref := range w.engine.references(w.repository(&prod) + ":pub") {
+		if w.engine.differs(ref) {
+			w.complain("%s is here, and the registry has not got it", ref)
+		}
+	}
+	named := w.engine.all(a.named)
+	runs := len(named) == 1 && named[0].Status == container.StatusRunning
+	if known && runs != (have.State == protocol.Running) {
+		w.complain("%s is %s, runs %t", a.id, have.State, runs)
+	}
+	if left := w.engine.all(a.owned); len(left) > 1 {
+		w.complain("%s: %d containers are left", a.id, len(left))
+	}
+	if a.acknowledged == nil || !asked {
+		return
+	}
+	image, built := w.engine.latest(w.repository(a) + ":" + devVersion)
+	what := have.State
+	if !known {
+		what = "nothing"
+	}
+	does := modelVersions[a.source]
+	expect := func(states ...protocol.State) {
+		if !slices.Contains(states, what) {
+			w.complain("%s: asked for %s of %q it is %s (%s), want one of %s", a.id, wish.Request.Target, a.source, what, have.Error, states)
+		}
+	}
+	switch t := wish.Request.Target.Settled(); {
+	case !wanted:
+		w.checkGone(a, known, wanted)
+		if _, err := os.Stat(w.archive(a)); err == nil && a.acknowledged.Target == protocol.Uninstalled {
+			w.complain("%s is uninstalled; its archive is there", a.id)
+		}
+	case t == protocol.Running && !built:
+		expect(protocol.Failed)
+	case t == protocol.Running && image.refused == "" && image.ends == 0:
+		expect(protocol.Running)
+	case t == protocol.Running:
+		expect(protocol.Failed)
+	case (t == protocol.Built || t == protocol.Published) && (a.source == "" || does.missing):
+		expect(protocol.Failed)
+	case t == protocol.Built:
+		expect(protocol.Present, protocol.Built)
+	case t == protocol.Published:
+		expect(protocol.Published)
+	case t == protocol.Present && built:
+		expect(protocol.Present)
+	}
+}
+
+// behaviour is what an image does.
+func (e *smallEngine) behaviour(id string) blueprint {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.does[id]
+}
+
+// latest is what a reference does, if it is there.
+func (e *smallEngine) latest(ref string) (blueprint, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id, ok := e.images[ref]
+	return e.does[id], ok
+}
+
+// differs tells whether a reference means something else here than in the
+// registry.
+func (e *smallEngine) differs(ref string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.images[ref] != e.pushed[ref]
 }
 
 // checkTold: the studio knows the host ports of what runs.

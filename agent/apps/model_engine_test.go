@@ -1,7 +1,9 @@
 package apps
 
 import (
+	"archive/tar"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -34,12 +36,14 @@ type smallEngine struct {
 	guard  func(op string, c *smallContainer) // before the agent changes a container
 	drops  func(ref string)                   // before the agent removes a reference
 	images map[string]string                  // id by reference
-	prints map[string]blueprint               // what an image does, by its tag
+	prints map[string]blueprint               // what a version does that is pulled, by its tag, or built, by its Dockerfile
 	taken  map[string]bool                    // host ports that a stranger listens on, "tcp/40000"
 
 	mu         sync.Mutex
 	mode       engineMode
-	changed    chan struct{} // closed when mode changes
+	changed    chan struct{}        // closed when mode changes
+	does       map[string]blueprint // what an image does, by its id
+	pushed     map[string]string    // what the registry was given, id by reference
 	containers []*smallContainer
 	streams    map[*eventStream]bool
 	deaf       int // so many events to come are lost
@@ -87,6 +91,7 @@ func newSmallEngine() *smallEngine {
 	return &smallEngine{
 		linked: func() bool { return true }, guard: func(string, *smallContainer) {}, drops: func(string) {},
 		images: map[string]string{}, prints: map[string]blueprint{}, taken: map[string]bool{},
+		does: map[string]blueprint{}, pushed: map[string]string{},
 		changed: make(chan struct{}), streams: map[*eventStream]bool{},
 	}
 }
@@ -266,7 +271,7 @@ func (e *smallEngine) start(c *smallContainer) error {
 			return &container.PortError{Ports: []uint16{p.Host}, Err: errors.New(c.Error)}
 		}
 	}
-	print := e.prints[versionOf(c.Image)]
+	print := e.does[c.ImageID]
 	if print.refused != "" {
 		c.Error = print.refused
 		return errors.New(print.refused)
@@ -373,7 +378,7 @@ func (e *smallEngine) Stop(ctx context.Context, id string, grace time.Duration) 
 		return err
 	}
 	takes, exit := stopTime, 0
-	if e.prints[versionOf(c.Image)].stubborn || c.Status == container.StatusPaused {
+	if e.does[c.ImageID].stubborn || c.Status == container.StatusPaused {
 		takes, exit = grace, 137
 	}
 	ended := make(chan struct{})
@@ -553,7 +558,7 @@ func (e *smallEngine) Pull(ctx context.Context, ref string, c *container.Credent
 		e.mu.Unlock()
 		switch {
 		case !e.linked():
-			return fmt.Errorf("pull %s: dial tcp: lookup registry: no such host", ref)
+			return fmt.Errorf("pull %s: dial tcp: lookup registry: no such host: %w", ref, container.ErrNetwork)
 		case c == nil || c.Username == "":
 			return fmt.Errorf("pull %s: %w", ref, container.ErrUnauthorized)
 		case print.missing || !known:
@@ -564,7 +569,7 @@ func (e *smallEngine) Pull(ctx context.Context, ref string, c *container.Credent
 		}
 		wait := print.pull / pullParts
 		if print.stalls && part == 1 {
-			wait = 5 * time.Minute
+			wait = 2 * time.Minute
 		}
 		select {
 		case <-ctx.Done():
@@ -578,31 +583,68 @@ func (e *smallEngine) Pull(ctx context.Context, ref string, c *container.Credent
 	return e.change(ctx, func() error {
 		e.note("pulled %s", versionOf(ref))
 		e.images[ref] = idOf(ref)
+		e.does[idOf(ref)] = print
 		return nil
 	})
 }
 
-// Build, Tag and Push are what a developer's app asks for.
+// Build makes an image of what the Dockerfile in the archive names.
 func (e *smallEngine) Build(ctx context.Context, s container.BuildSpec, record func([]byte)) error {
-	if _, err := io.Copy(io.Discard, s.Context); err != nil {
-		return err
+	version, err := dockerfileIn(s.Context, cmp.Or(s.Dockerfile, "Dockerfile"))
+	if err != nil {
+		return &container.BuildError{Text: err.Error()}
+	}
+	record([]byte(`{"stream":"Step 1/1 : FROM scratch\n"}`))
+	print := e.prints[version]
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(print.pull):
 	}
 	return e.change(ctx, func() error {
-		for _, ref := range s.Tags {
-			e.note("built %s", ref)
-			e.images[ref] = idOf(fmt.Sprint(ref, len(e.images)))
+		if print.missing {
+			return &container.BuildError{Text: "The command '/bin/sh -c make' returned a non-zero code: 2"}
 		}
-		record([]byte(`{"stream":"Successfully built\n"}`))
+		e.made++
+		id := idOf(fmt.Sprintf("image %d", e.made))
+		e.does[id] = print
+		for _, ref := range s.Tags {
+			e.note("built %s from %s", ref, version)
+			e.images[ref] = id
+		}
 		return nil
 	})
+}
+
+// dockerfileIn reads one file of a packed folder.
+func dockerfileIn(archive io.Reader, name string) (string, error) {
+	unpacked, err := gzip.NewReader(archive)
+	if err != nil {
+		return "", err
+	}
+	for files := tar.NewReader(unpacked); ; {
+		head, err := files.Next()
+		if err != nil {
+			return "", err
+		}
+		if head.Name != name {
+			continue
+		}
+		text, err := io.ReadAll(files)
+		return strings.TrimSpace(strings.TrimPrefix(string(text), "FROM ")), err
+	}
 }
 
 func (e *smallEngine) Tag(ctx context.Context, ref, newRef string) error {
 	return e.change(ctx, func() error {
 		id, ok := e.images[ref]
+		if !ok && slices.Contains(slices.Collect(maps.Values(e.images)), ref) {
+			id, ok = ref, true // named by its id
+		}
 		if !ok {
 			return fmt.Errorf("no such image: %s: %w", ref, container.ErrNotFound)
 		}
+		e.note("tag %s", newRef)
 		e.images[newRef] = id
 		return nil
 	})
@@ -614,11 +656,13 @@ func (e *smallEngine) Push(ctx context.Context, ref string, c *container.Credent
 		case !ok:
 			return fmt.Errorf("no such image: %s: %w", ref, container.ErrNotFound)
 		case !e.linked():
-			return fmt.Errorf("push %s: dial tcp: lookup registry: no such host", ref)
+			return fmt.Errorf("push %s: dial tcp: lookup registry: no such host: %w", ref, container.ErrNetwork)
 		case c == nil || c.Username == "":
 			return fmt.Errorf("push %s: %w", ref, container.ErrUnauthorized)
 		}
 		record([]byte(`{"status":"Pushed"}`))
+		e.note("pushed %s", ref)
+		e.pushed[ref] = e.images[ref]
 		return nil
 	})
 }

@@ -37,6 +37,28 @@ type life struct {
 	fuse   int // 0 = none
 	after  bool
 	doomed bool // the last call is under way
+
+	looks int // at wishes in one instant
+	now   time.Time
+}
+
+// tooBusy is how many looks at wishes in one instant are no work but a loop.
+const tooBusy = 5000
+
+// look counts a look at a wish. A life that does nothing else is ended.
+func (l *life) look(w *world) {
+	l.mu.Lock()
+	if now := time.Now(); now.Equal(l.now) {
+		l.looks++
+	} else {
+		l.looks, l.now = 0, now
+	}
+	spins := l.looks == tooBusy
+	l.mu.Unlock()
+	if spins {
+		w.complain("the agent is in a loop")
+		l.die()
+	}
 }
 
 func (l *life) killAfter(calls int, after bool) {
@@ -157,6 +179,18 @@ func (m *mortalEngine) RemoveImage(ctx context.Context, ref string) error {
 	return m.l.call(func() error { return m.e.RemoveImage(ctx, ref) })
 }
 
+func (m *mortalEngine) Build(ctx context.Context, s container.BuildSpec, record func([]byte)) error {
+	return m.l.call(func() error { return m.e.Build(ctx, s, record) })
+}
+
+func (m *mortalEngine) Tag(ctx context.Context, ref, newRef string) error {
+	return m.l.call(func() error { return m.e.Tag(ctx, ref, newRef) })
+}
+
+func (m *mortalEngine) Push(ctx context.Context, ref string, c *container.Credential, record func([]byte)) error {
+	return m.l.call(func() error { return m.e.Push(ctx, ref, c, record) })
+}
+
 // A mortalStore is the store as one life reaches it. Its disk can be full.
 type mortalStore struct {
 	*device.Store
@@ -171,6 +205,11 @@ func (m *mortalStore) write(do func() error) error {
 		}
 		return do()
 	})
+}
+
+func (m *mortalStore) Wanted(id protocol.AppID) (device.Wanted, bool, error) {
+	m.l.look(m.w)
+	return m.Store.Wanted(id)
 }
 
 func (m *mortalStore) Want(r protocol.AppRequest, direct bool) (w device.Wanted, changed bool, err error) {

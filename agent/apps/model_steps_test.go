@@ -29,6 +29,7 @@ var moves = map[string]struct {
 	"time passes":      {40, timePasses},
 	"wish":             {30, wish},
 	"same wish":        {6, sameAgain},
+	"upload":           {6, upload},
 	"cancel":           {6, cancelWish},
 	"list":             {5, list},
 	"odd list":         {4, oddList},
@@ -106,6 +107,9 @@ func newWish(w *world, a *modelApp, r *rand.Rand) protocol.AppRequest {
 	if r.IntN(8) == 0 {
 		present = version(r)
 	}
+	if a.dev() {
+		return newDevWish(a, r)
+	}
 	q := protocol.AppRequest{
 		AppKey: a.id.Key, AppName: a.name, Stage: a.id.Stage, RequestorAccountKey: 1, DeviceOwnerAccountKey: 2,
 		Target: pick(r, protocol.Running, protocol.Running, protocol.Running, protocol.Running, protocol.Running, protocol.Running, protocol.Present, protocol.Present,
@@ -116,6 +120,12 @@ func newWish(w *world, a *modelApp, r *rand.Rand) protocol.AppRequest {
 		q.RequestUpdate, q.NewestVersion = true, version(r)
 		q.NewReleaseKey = releaseOf(q.NewestVersion)
 	}
+	settings(&q, r)
+	return q
+}
+
+// settings draws what the user and the maker of an app may choose.
+func settings(q *protocol.AppRequest, r *rand.Rand) {
 	if r.IntN(3) == 0 {
 		q.Environment = map[string]any{"COLOR": map[string]any{"value": pick(r, "red", "blue")}}
 	}
@@ -123,7 +133,32 @@ func newWish(w *world, a *modelApp, r *rand.Rand) protocol.AppRequest {
 		[]protocol.PortRule{{Port: 8080, Protocol: "http"}},
 		[]protocol.PortRule{{Port: 8080, Protocol: "http", HostPort: 41000}},
 		[]protocol.PortRule{{Port: 8080, Protocol: "http"}, {Port: 9000, Protocol: "udp"}})
+}
+
+// newDevWish draws what a developer asks for.
+func newDevWish(a *modelApp, r *rand.Rand) protocol.AppRequest {
+	q := protocol.AppRequest{
+		AppKey: a.id.Key, AppName: a.name, Stage: a.id.Stage, RequestorAccountKey: 1,
+		Target: pick(r, protocol.Built, protocol.Built, protocol.Built, protocol.Running, protocol.Running, protocol.Running, protocol.Published,
+			protocol.Present, protocol.Removed, protocol.Uninstalled),
+	}
+	if q.Target == protocol.Published {
+		q.Version = "pub" + strconv.Itoa(r.IntN(3))
+	}
+	q.CancelTransition = r.IntN(8) == 0
+	settings(&q, r)
+	q.Environment = nil // a developer's copy has the maker's settings only
 	return q
+}
+
+func upload(w *world, r *rand.Rand) string {
+	v := version(r)
+	for _, a := range w.apps {
+		if a.dev() && w.alive() && w.studio.linked() {
+			w.upload(a, v)
+		}
+	}
+	return v
 }
 
 func wish(w *world, r *rand.Rand) string {

@@ -1,7 +1,10 @@
 package apps
 
 import (
+	"archive/tar"
+	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +36,7 @@ var modelVersions = map[string]blueprint{
 	"ill":    {pull: time.Second, health: container.HealthUnhealthy, decides: 10 * time.Second},
 	"unsure": {pull: time.Second, health: container.HealthHealthy, decides: 100 * time.Hour},
 	"broken": {pull: time.Second, refused: "exec /app: no such file or directory"},
+	"stalls": {pull: time.Second, stalls: true},
 	"none":   {missing: true},
 }
 
@@ -74,10 +78,11 @@ type modelApp struct {
 	steady steady // the container that is as wanted: it has to stay
 	proved bool   // a lasting version ran and was kept: one has to run again
 	ports  map[string]uint16
-	data   bool // its data folder has something to lose
-	stray  bool // images may be there that no record tells of
-	leaves bool // it was not in a list: its container may be going right now
-	bare   bool // an image was taken away: only who needs it notices
+	data   bool   // its data folder has something to lose
+	source string // the version that was uploaded last to build from, "" = none
+	stray  bool   // images may be there that no record tells of
+	leaves bool   // it was not in a list: its container may be going right now
+	bare   bool   // an image was taken away: only who needs it notices
 }
 
 func newWorld(dir string, log zerolog.Logger) *world {
@@ -95,8 +100,12 @@ func newWorld(dir string, log zerolog.Logger) *world {
 			w.complain("the agent removed the image %s, which is not its own", ref)
 		}
 	}
-	for i, name := range []string{"web", "db", "Sensor_A"} {
-		w.apps = append(w.apps, &modelApp{id: protocol.AppID{Key: uint64(i + 1), Stage: protocol.Prod}, name: name, ports: map[string]uint16{}})
+	for _, one := range []struct {
+		stage protocol.Stage
+		key   uint64
+		name  string
+	}{{protocol.Prod, 1, "web"}, {protocol.Prod, 2, "db"}, {protocol.Prod, 3, "Sensor_A"}, {protocol.Dev, 1, "web"}} {
+		w.apps = append(w.apps, &modelApp{id: protocol.AppID{Key: one.key, Stage: one.stage}, name: one.name, ports: map[string]uint16{}})
 	}
 	return w
 }
@@ -111,11 +120,13 @@ func (w *world) repository(a *modelApp) string {
 	return protocol.RegistryImage(w.facts.Registry, w.facts.Repository, a.id.Stage, "amd64", a.id.Key, a.name)
 }
 
+func (a *modelApp) dev() bool { return a.id.Stage == protocol.Dev }
+
 func (a *modelApp) cn() string { return protocol.ContainerName(a.id.Stage, a.id.Key, a.name) }
 
 // owned matches the containers that the agent made for an app.
 func (a *modelApp) owned(c *smallContainer) bool {
-	return !c.foreign && c.Labels[labelKey] == fmt.Sprint(a.id.Key)
+	return !c.foreign && c.Labels[labelKey] == fmt.Sprint(a.id.Key) && c.Labels[labelStage] == string(a.id.Stage)
 }
 
 // named matches the one that is the app.
@@ -156,8 +167,12 @@ func (w *world) disturbAll() {
 }
 
 // want is what the studio wants from now on. Directly, it asks the device for
-// it; else the next list tells.
+// it; else the next list tells, but nothing of a developer's app: its studio
+// gives up what cannot be delivered.
 func (w *world) want(a *modelApp, r protocol.AppRequest, directly bool) {
+	if a.dev() && (!w.alive() || !w.studio.linked()) {
+		return
+	}
 	wish := r
 	a.wish, a.unsent = &wish, true
 	if !directly || !w.alive() || !w.studio.linked() {
@@ -170,6 +185,31 @@ func (w *world) want(a *modelApp, r protocol.AppRequest, directly bool) {
 		return
 	}
 	a.acknowledged, a.maybe, a.unsent = &wish, nil, false
+	if a.dev() && wish.CancelTransition && (wish.Target == protocol.Built || wish.Target == protocol.Published) {
+		a.acknowledged.Target = protocol.Present // what is called off is not to be done
+	}
+}
+
+// upload hands the agent an archive to build from, as a whole.
+func (w *world) upload(a *modelApp, version string) {
+	var text bytes.Buffer
+	packed := gzip.NewWriter(&text)
+	files := tar.NewWriter(packed)
+	content := []byte("FROM " + version + "\n")
+	err := errors.Join(
+		files.WriteHeader(&tar.Header{Name: "Dockerfile", Mode: 0o644, Size: int64(len(content))}),
+		second(files.Write(content)), files.Close(), packed.Close(),
+		os.MkdirAll(filepath.Dir(w.archive(a)), 0o700), os.WriteFile(w.archive(a)+".new", text.Bytes(), 0o600), os.Rename(w.archive(a)+".new", w.archive(a)))
+	if err != nil {
+		w.complain("upload: %v", err)
+	}
+	a.source = version
+}
+
+func second(_ int, err error) error { return err }
+
+func (w *world) archive(a *modelApp) string {
+	return filepath.Join(w.dir, "apps", "build", a.name+".tgz")
 }
 
 // forgoes notes what need not be there any more after a wish.
@@ -215,7 +255,15 @@ func (w *world) sync(answer []any, asked time.Time) {
 	if !w.alive() || !w.studio.linked() {
 		return
 	}
+	select {
+	case <-w.life.apps.Ready():
+	default:
+		return // the agent asks for it when the engine is there
+	}
 	for _, a := range w.apps {
+		if a.dev() && a.wish != nil {
+			continue // a list says nothing of what is wanted of it
+		}
 		if a.wish == nil {
 			a.disturb()
 			a.proved, a.acknowledged, a.maybe, a.stray, a.leaves = false, nil, nil, true, true
@@ -239,7 +287,7 @@ func (w *world) sync(answer []any, asked time.Time) {
 		return
 	}
 	for _, a := range w.apps {
-		if a.wish != nil && a.unsent {
+		if a.wish != nil && a.unsent && !a.dev() {
 			wish := *a.wish
 			a.acknowledged, a.maybe, a.unsent = &wish, nil, false
 		}

@@ -48,6 +48,7 @@ type worker struct {
 type operation struct {
 	step   step
 	wish   protocol.AppRequest
+	seq    uint64 // of the wish
 	cancel context.CancelCauseFunc
 }
 
@@ -80,10 +81,10 @@ func (w *worker) wished(newest protocol.AppRequest) {
 
 // begin marks a step as under way; the context that it returns ends when a newer
 // wish makes the step pointless.
-func (w *worker) begin(ctx context.Context, s step, wish protocol.AppRequest) (context.Context, func()) {
+func (w *worker) begin(ctx context.Context, s step, wish device.Wanted) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w.mu.Lock()
-	w.doing = &operation{step: s, wish: wish, cancel: cancel}
+	w.doing = &operation{step: s, wish: wish.Request, seq: wish.Seq, cancel: cancel}
 	w.mu.Unlock()
 	return ctx, func() {
 		w.mu.Lock()
@@ -101,7 +102,7 @@ func (w *worker) turn(ctx context.Context, s step) error {
 	op := w.doing
 	op.step = s
 	newest, ok, err := w.a.cfg.Store.Wanted(w.id)
-	if err == nil && ok && yields[s](op.wish, newest.Request) {
+	if err == nil && ok && newest.Seq != op.seq && yields[s](op.wish, newest.Request) {
 		op.cancel(errSuperseded)
 	}
 	return context.Cause(ctx)
@@ -316,7 +317,7 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	case p.do == nil:
 		return w.answer(j)
 	}
-	stepCtx, end := w.begin(ctx, p.step, j.req())
+	stepCtx, end := w.begin(ctx, p.step, j.wish)
 	err = p.do(stepCtx, j)
 	cause := context.Cause(stepCtx)
 	end()
