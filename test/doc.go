@@ -7,6 +7,7 @@
 //	                          for 30 s at most; its output is there for stdout
 //	image FILE VERSION [NAME=VALUE]…
 //	                          writes an image of the test's app as an archive
+//	example NAME FOLDER       copies an example, with its program built
 //	certificate CERT KEY      writes a certificate for 127.0.0.1
 //	mode FILE OCTAL           checks who may read a file
 //	sweep                     removes at the end what carries $APP from the engine

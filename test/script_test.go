@@ -51,7 +51,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitCode, "eventually": eventually, "image": image, "certificate": certificate, "mode": mode, "sweep": sweep, "nosecret": noSecret,
+			"code": exitCode, "eventually": eventually, "image": image, "example": example, "certificate": certificate, "mode": mode, "sweep": sweep, "nosecret": noSecret,
 		},
 		Condition: condition,
 	})
@@ -116,6 +116,19 @@ func (s scriptTB) Context() context.Context  { return context.Background() }
 func image(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, !neg && len(args) > 1, "image FILE VERSION [NAME=VALUE]…")
 	testenv.SaveImage(scriptTB{ts: ts}, ts.MkAbs(args[0]), "local/app:"+args[1], testenv.App{Version: args[1], Env: args[2:]})
+}
+
+// example writes what people copy into a folder, with its program built.
+func example(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 2, "example NAME FOLDER")
+	root, err := testenv.ModuleRoot()
+	ts.Check(err)
+	to := ts.MkAbs(args[1])
+	ts.Check(os.CopyFS(to, os.DirFS(filepath.Join(root, "examples", args[0]))))
+	program, err := os.ReadFile(testenv.Program(scriptTB{ts: ts}, "./examples/"+args[0], false))
+	ts.Check(err)
+	_ = os.Remove(filepath.Join(to, args[0])) // somebody may have built one there
+	ts.Check(os.WriteFile(filepath.Join(to, args[0]), program, 0o755))
 }
 
 // condition answers [docker]: an engine is there. Where one has to be, it is not

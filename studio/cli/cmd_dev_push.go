@@ -82,7 +82,6 @@ func devPush() Command {
 
 // run starts what was built and follows it.
 func (w *workbench) run(ctx context.Context, detach bool) error {
-	c, app, device := w.c, printable(w.app.Name), printable(w.device.Name)
 	wished, err := w.wish(ctx, protocol.StudioDevelopApp, protocol.DevelopApp{App: w.ref(), Device: w.device.SerialNumber, Target: protocol.Running})
 	if err != nil {
 		return err
@@ -91,27 +90,27 @@ func (w *workbench) run(ctx context.Context, detach bool) error {
 	if err == nil {
 		row, err = w.awaitPorts(ctx, row)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = w.finish("app", row, func(out io.Writer) error { return w.runs(out, row) })
 	}
-	err = w.finish("app", row, func(out io.Writer) error {
-		text := fmt.Sprintf("%s runs on %s", app, device)
-		if p := ports(row.Ports); p != "" {
-			text += ", ports " + printable(p)
-		}
-		_, err := fmt.Fprintln(out, text)
-		return err
-	})
-	goesOn := fmt.Sprintf("it goes on without you: see its log with %q, stop it with %q",
-		fmt.Sprintf("%s logs -f --dev %s %s", c.Name, device, app), fmt.Sprintf("%s dev stop %s %s", c.Name, app, device))
-	if err != nil || detach {
-		c.say("%s", goesOn)
-		return err
+	if err == nil && !detach {
+		_, err = w.follow(ctx, wished, w.untilItEnds())
 	}
-	_, err = w.follow(ctx, wished, w.untilItEnds())
-	if errors.Is(err, context.Canceled) {
-		c.say("\n%s", goesOn)
+	if err == nil || errors.Is(err, context.Canceled) {
+		c, app, device := w.c, printable(w.app.Name), printable(w.device.Name)
+		c.say("\n%s goes on without you: see its log with %q, stop it with %q", app,
+			fmt.Sprintf("%s logs -f --dev %s %s", c.Name, device, app), fmt.Sprintf("%s dev stop %s %s", c.Name, app, device))
 	}
+	return err
+}
+
+// runs says where an app is reached.
+func (w *workbench) runs(out io.Writer, row protocol.AppOnDeviceRow) error {
+	text := fmt.Sprintf("%s runs on %s", printable(w.app.Name), printable(w.device.Name))
+	if p := ports(row.Ports); p != "" {
+		text += ", ports " + printable(p)
+	}
+	_, err := fmt.Fprintln(out, text)
 	return err
 }
 
