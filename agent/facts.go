@@ -6,7 +6,7 @@ import (
 )
 
 // facts gathers what apps are made with from those who know it.
-func facts(file *config.DeviceFile, learnt *learnt) apps.Facts {
+func facts(file *config.DeviceFile, learnt *learnt, boot string) apps.Facts {
 	id := file.Identity()
 	key, baseURL := learnt.get()
 	return apps.Facts{
@@ -24,5 +24,6 @@ func facts(file *config.DeviceFile, learnt *learnt) apps.Facts {
 		Secret:          id.Secret,
 		BaseURL:         baseURL,
 		CredentialKey:   key,
+		Boot:            boot,
 	}
 }

@@ -79,11 +79,11 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	all, err = apps.New(apps.Config{
 		AppsDir: cfg.AppsDir, Arch: release.Arch(), Privileged: cfg.Policy.PrivilegedApps,
 		ArchiveExtension: cfg.BuildExtension, MaxPulls: cfg.MaxPulls,
-		Facts:     func() apps.Facts { return facts(file, learnt) },
+		Facts:     func() apps.Facts { return facts(file, learnt, host.Boot()) },
 		LANIP:     host.PrimaryLANIP,
 		GPU:       host.GPU,
 		HostPaths: host.SharedPaths,
-		Store:     store, Engine: engine, Studio: studio, AppLog: appLogs, Disk: guard,
+		Store:     store, Engine: engine, Compose: compose, Studio: studio, AppLog: appLogs, Disk: guard,
 		Log: log, Waits: timing.Apps, Changed: status.poke,
 	})
 	if err != nil {

@@ -46,6 +46,16 @@ func (h *Host) longName() string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
 }
 
+// Boot names this start of the system, another one after each reboot; "" where
+// the system does not tell.
+func (h *Host) Boot() string {
+	id, err := os.ReadFile(h.path("/proc/sys/kernel/random/boot_id"))
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(id))
+}
+
 // GPU reports whether the machine has an NVIDIA GPU whose driver is installed,
 // so that containers get NVIDIA's runtime (life §9.4). Drivers come and go while
 // the agent runs; ask each time.

@@ -25,6 +25,9 @@ type engine interface {
 	Inspect(ctx context.Context, idOrName string) (container.Container, error)
 	List(ctx context.Context, labels map[string]string) ([]container.Summary, error)
 	Events(ctx context.Context, up func(), event func(container.Event)) error
+	Volumes(ctx context.Context, labels map[string]string) ([]container.Volume, error)
+	RemoveVolume(ctx context.Context, name string) error
+	RemoveNetworks(ctx context.Context, labels map[string]string) error
 	imageStore
 }
 
@@ -83,7 +86,7 @@ type AppLog interface {
 }
 
 // Config says what the apps of one device are made with. All fields but
-// Disk, MaxPulls, ArchiveExtension, MaxUpload and Changed are needed.
+// Compose, Disk, MaxPulls, ArchiveExtension, MaxUpload and Changed are needed.
 type Config struct {
 	AppsDir    string
 	Arch       string          // with variant, such as armv7
@@ -94,6 +97,7 @@ type Config struct {
 	GPU        func() bool   // an NVIDIA one is there
 	Store      store
 	Engine     engine
+	Compose    composer // nil = this device never has compose
 	Studio     Studio
 	AppLog     AppLog
 	Disk       Disk // nil = there is always room
@@ -125,6 +129,8 @@ type Waits struct {
 	PullPatience time.Duration
 	Upload       time.Duration // an upload of which nothing is heard for so long is given up
 	Room         time.Duration // what found no room on the disk is tried again after so long, jittered, or when RoomChanged is called
+	Outlived     time.Duration // a service that ended well has done its work when the engine still answers so much later
+	NoCompose    time.Duration // a device without compose is looked at again after so long, jittered
 	Crash        CrashPolicy
 }
 
@@ -145,6 +151,8 @@ func ProductWaits() Waits {
 		PullPatience: time.Hour,
 		Upload:       5 * time.Minute,
 		Room:         5 * time.Minute,
+		Outlived:     15 * time.Second,
+		NoCompose:    time.Minute,
 		Crash:        CrashPolicy{Step: 5 * time.Second, Max: time.Hour, Spread: 0.2, StableAfter: 10 * time.Minute},
 	}
 }
@@ -159,6 +167,7 @@ type Apps struct {
 	reporter *reporter
 	uploads  *uploads
 	pulls    chan struct{} // turns of downloads
+	projects folders       // of compose apps: two may have the same name, and so the same files
 
 	// wishes is held from the look at what is stored of an app to the wish that is
 	// stored because of it: a list or an adoption must not undo a newer request.
@@ -308,6 +317,9 @@ func (a *Apps) Request(_ context.Context, r protocol.AppRequest) error {
 	if why := neverFor(r); why != "" {
 		return &protocol.Error{Code: protocol.CodeInvalid, Text: why}
 	}
+	if err := a.checkProject(r); err != nil {
+		return &protocol.Error{Code: protocol.CodeInvalid, Text: err.Error()}
+	}
 	if r.CancelTransition {
 		r.RequestUpdate = false // or what was cancelled would begin anew
 		if t := r.Target; t == protocol.Built || t == protocol.Published {
@@ -361,9 +373,25 @@ func (a *Apps) depart(wish device.Wanted) {
 // is called off.
 var endsUpload = map[protocol.State]bool{protocol.Present: true, protocol.Built: true, protocol.Removed: true, protocol.Uninstalled: true}
 
+// checkProject refuses a wish for a compose app whose definition cannot be run
+// on this device. One that takes the app away is never refused.
+func (a *Apps) checkProject(r protocol.AppRequest) error {
+	for _, definition := range []map[string]any{r.DockerCompose, r.NewDockerCompose} {
+		if definition == nil || goes(r) {
+			continue
+		}
+		of := r
+		of.DockerCompose = definition
+		if _, err := a.projectImages(of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // drivable reports whether this version can bring such an app about. A wish for
 // another is kept and its containers are left exactly as they are (design S18).
-func drivable(r protocol.AppRequest) bool { return !r.Compose() }
+func drivable(r protocol.AppRequest) bool { return r.Stage == protocol.Prod || !r.Compose() }
 
 // neverFor says why no state of such an app leads to what is wanted, "" if some
 // may.
@@ -442,10 +470,15 @@ func (a *Apps) ImagesInUse(context.Context) (repositories, references []string, 
 		if app.Swap != nil {
 			note(app.ID(), app.AppName, app.Swap.Version, app.Swap.ToVersion)
 		}
+		for _, made := range recorded(app) {
+			references = append(references, madeImages(made)...)
+		}
 	}
 	for _, w := range wanted {
 		if !goes(w.Request) {
 			note(w.Request.ID(), w.Request.AppName, w.Request.PresentVersion, w.Request.NewestVersion)
+			references = append(references, madeImages(&device.Made{Compose: w.Request.DockerCompose})...)
+			references = append(references, madeImages(&device.Made{Compose: w.Request.NewDockerCompose})...)
 		}
 	}
 	return repositories, references, nil

@@ -114,7 +114,7 @@ func (w *worker) construct(ctx context.Context, j *job, to topic, release bool) 
 	} else {
 		to.say("Image built successfully")
 	}
-	j.have.Project, j.have.Made = m.project(), m.made()
+	j.have.Project, j.have.Made = m.project(), m.made(j.seen)
 	j.have.Version, j.have.ReleaseKey = m.version, m.release
 	if !release {
 		j.tried()

@@ -31,6 +31,7 @@ type Facts struct {
 	Secret          string // of the device: password at its registry
 	BaseURL         string // of the studio's pages, learnt from the heartbeat; "" = unknown
 	CredentialKey   string // of which the apps' credentials are derived; "" = unknown
+	Boot            string // a name for this start of the system; "" = unknown
 }
 
 // A line longer than this is given to the app as a file only (life §3.4).
@@ -114,13 +115,13 @@ func environment(f Facts, lanIP string, r protocol.AppRequest, ports map[string]
 	})
 
 	declared := map[uint16]uint16{}
-	for _, key := range slices.Sorted(maps.Keys(ports)) { // tcp sorts before udp and wins
-		wire, number, _ := strings.Cut(key, "/")
-		port, err := strconv.ParseUint(number, 10, 16)
-		if _, tcp := declared[uint16(port)]; err != nil || wire == "udp" && tcp {
-			continue
+	for _, of := range []string{"tcp", "udp"} { // of two the first counts
+		for _, slot := range slices.Sorted(maps.Keys(ports)) {
+			_, wire, port, ok := parseSlot(slot)
+			if _, twice := declared[port]; ok && wire == of && !twice {
+				declared[port] = ports[slot]
+			}
 		}
-		declared[uint16(port)] = ports[key]
 	}
 	for _, port := range slices.Sorted(maps.Keys(declared)) {
 		add(fmt.Sprintf("DEVICE_PORT_FOR_%d", port), strconv.Itoa(int(declared[port])))

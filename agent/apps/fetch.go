@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"reagent/container"
@@ -32,8 +33,9 @@ var (
 	errOffline   = errors.New("there is no connection to the studio")
 )
 
-// fetch pulls the images of one version. The app enters state when the engine
-// has accepted the pull, unless it is in it already.
+// fetch pulls the images of one version: for an update all, as a tag may stand
+// for another image now, else those that are missing. The app enters state when
+// the engine has accepted the pull, unless it is in it already.
 func (w *worker) fetch(ctx context.Context, j *job, m making, state protocol.State) error {
 	if m.version == "" {
 		return errNoVersion
@@ -41,6 +43,11 @@ func (w *worker) fetch(ctx context.Context, j *job, m making, state protocol.Sta
 	refs, err := w.formOf(m.project()).images(m)
 	if err != nil {
 		return err
+	}
+	if m.project() && state != protocol.Updating {
+		if refs, err = w.missing(ctx, refs); err != nil {
+			return err
+		}
 	}
 	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Initialising download for the app: %s...", j.have.AppName))
 	first := w.a.cfg.Waits.PullRetry
@@ -86,12 +93,19 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 		return err
 	}
 	defer release()
-	cred, err := d.w.credential(ctx, d.m.r)
-	if err != nil {
-		if !d.w.a.cfg.Studio.Online() {
-			err = fmt.Errorf("%w: %w", errOffline, err)
+	var cred *container.Credential
+	if d.w.a.atOwnRegistry(ref) { // it is for nobody else's eyes
+		if cred, err = d.w.credential(ctx, d.m.r); err != nil {
+			if !d.w.a.cfg.Studio.Online() {
+				err = fmt.Errorf("%w: %w", errOffline, err)
+			}
+			return err
 		}
-		return err
+	}
+	tell := func(p container.PullProgress) { d.w.a.cfg.AppLog.Record(d.j.cn(), p.Record) }
+	if d.m.project() { // whose log has words only
+		d.say("Pulling " + ref)
+		tell = inQuarters(func(percent int64) { d.say(fmt.Sprintf("Pulling %s: %d %%", ref, percent)) })
 	}
 	var most int64
 	err = d.w.pullFitting(ctx, ref, cred, func(p container.PullProgress) {
@@ -105,7 +119,7 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 			most, d.heard = p.Current, time.Now()
 			d.pause.Reset()
 		}
-		d.w.a.cfg.AppLog.Record(d.j.cn(), p.Record)
+		tell(p)
 	})
 	if errors.Is(err, container.ErrTimeout) && ctx.Err() == nil {
 		// The engine took the pull and then had nothing to tell: that is the
@@ -114,6 +128,26 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 		return fmt.Errorf("%w: %v", container.ErrNetwork, err)
 	}
 	return err
+}
+
+// inQuarters passes on how far a pull came, four times.
+func inQuarters(say func(percent int64)) func(container.PullProgress) {
+	var said int64
+	return func(p container.PullProgress) {
+		if p.Total <= 0 {
+			return
+		}
+		if quarter := min(p.Current*4/p.Total, 4); quarter > said {
+			said = quarter
+			say(quarter * 25)
+		}
+	}
+}
+
+// atOwnRegistry tells whether an image is at the registry that the studio's
+// tokens are for.
+func (a *Apps) atOwnRegistry(ref string) bool {
+	return strings.HasPrefix(ref, strings.ToLower(a.cfg.Facts().Registry))
 }
 
 // interrupted tells whether the download goes on although an attempt failed: it

@@ -32,28 +32,34 @@ type form interface {
 	start(ctx context.Context, j *job, m making, vars []variable) (made bool, err error)
 	// end stops and removes the containers; what they keep stays.
 	end(ctx context.Context, j *job) error
-	// erase removes what the device has of the app but for its data folder.
+	// erase removes the containers and what they keep, but for the data folder.
 	erase(ctx context.Context, j *job) error
 	// files deletes what the agent wrote to start the app.
 	files(j *job) error
 
+	// keep makes sure that the images of the version that runs outlive the
+	// download of the next one.
+	keep(ctx context.Context, j *job) error
 	// park moves the version that runs out of the way of another one, in such a
-	// way that back finds it; swap is the update's marker. Each may be called
-	// again after it was interrupted.
+	// way that back finds it; the job's swap is the update's marker. Each may be
+	// called again after it was interrupted.
 	park(ctx context.Context, j *job) error
-	// back starts the version again that was parked. It is seen when there was
-	// something to start; err tells why it does not run.
-	back(ctx context.Context, j *job) error
+	// back starts the version again that was parked. there tells whether there was
+	// anything to start, which then is seen; err is why it does not run.
+	back(ctx context.Context, j *job) (there bool, err error)
 	// unpark removes what was parked.
 	unpark(ctx context.Context, swap device.Swap) error
-	// obsolete names the images that no version needs which is kept.
-	obsolete(j *job, all []container.Image) []string
 }
 
 // form is the one of what the device has of the app.
 func (w *worker) form(j *job) form { return w.formOf(j.have.Project) }
 
-func (w *worker) formOf(project bool) form { return single{w} }
+func (w *worker) formOf(project bool) form {
+	if project {
+		return composed{w}
+	}
+	return single{w}
+}
 
 // A making is what is to be made of an app: its request, with the settings and
 // the definition of the version that is meant.
@@ -66,9 +72,26 @@ type making struct {
 // project tells whether a compose project is to be made.
 func (m making) project() bool { return m.r.DockerCompose != nil }
 
-// made is what the record keeps of it.
-func (m making) made() *device.Made {
-	return &device.Made{Environment: m.r.Environment, Template: m.r.EnvironmentTemplate, Ports: m.r.Ports, Compose: m.r.DockerCompose}
+// made is what the record keeps of it, and of the containers that were made.
+func (m making) made(seen sight) *device.Made {
+	made := &device.Made{Environment: m.r.Environment, Template: m.r.EnvironmentTemplate, Ports: m.r.Ports, Compose: m.r.DockerCompose}
+	if !m.project() {
+		return made
+	}
+	made.Images = map[string]string{}
+	for _, c := range seen.parts {
+		made.Services = append(made.Services, c.Labels[labelService])
+		made.Images[c.Image] = c.ImageID
+	}
+	slices.Sort(made.Services)
+	made.Services = slices.Compact(made.Services)
+	return made
+}
+
+// take makes it what a version was made from.
+func (m *making) take(made *device.Made) {
+	m.r.Environment, m.r.EnvironmentTemplate, m.r.Ports, m.r.DockerCompose = made.Environment, made.Template, made.Ports, made.Compose
+	m.r.NewDockerCompose = nil
 }
 
 // making is what to make of the version that is to run. A wish about another
@@ -77,7 +100,7 @@ func (m making) made() *device.Made {
 func (j *job) making() making {
 	m := making{r: j.req(), version: j.version(), release: j.release()}
 	if made := j.have.Made; made != nil && j.forAnother() {
-		m.r.Environment, m.r.EnvironmentTemplate, m.r.Ports, m.r.DockerCompose = made.Environment, made.Template, made.Ports, made.Compose
+		m.take(made)
 	} else if m.r.NewDockerCompose != nil && m.r.RequestUpdate && m.version == m.r.NewestVersion {
 		m.r.DockerCompose = m.r.NewDockerCompose
 	}
@@ -101,6 +124,12 @@ type sight struct {
 	// jobs tells that a container may end with 0 and be done: it is a service of
 	// a project. The one container of a single app may not.
 	jobs bool
+	// cut are the ids of those that ended with 0 all the same before their work was
+	// done: the engine or the system ended.
+	cut map[string]bool
+	// strange is the name of a container that carries the app's name and is not
+	// ours.
+	strange string
 }
 
 func (s sight) there() bool { return len(s.parts) > 0 }
@@ -118,7 +147,7 @@ var seenAs = map[container.Status]protocol.State{
 
 // done tells whether a container did its work and ended well.
 func (s sight) done(c container.Container) bool {
-	return s.jobs && c.Status == container.StatusExited && c.ExitCode == 0
+	return s.jobs && c.Status == container.StatusExited && c.ExitCode == 0 && !s.cut[c.ID]
 }
 
 // state is what a sight means for an app. The worst container decides, so that
@@ -162,10 +191,12 @@ func (s sight) ids() []string {
 	return ids
 }
 
-// labelService is compose's own label on the container of a service.
+// Compose's own labels on the container of a service. The last one is on those
+// of "docker compose run", which are no part of what runs.
 const (
-	labelProject = "com.docker.compose.project"
-	labelService = "com.docker.compose.service"
+	labelProject = container.LabelProject
+	labelService = container.LabelService
+	labelOneOff  = "com.docker.compose.oneoff"
 )
 
 // ending says in words how a container failed.
@@ -190,6 +221,8 @@ func (s sight) up() (up bool, err error) {
 	up = s.there()
 	for _, c := range s.parts {
 		switch {
+		case s.jobs && c.Status == container.StatusRunning && c.Health == container.HealthUnhealthy:
+			return false, errors.New(ofService(c) + "it is not healthy")
 		case s.done(c), c.Status == container.StatusRunning:
 		case c.Status != container.StatusExited && c.Status != container.StatusDead:
 			up = false // not yet

@@ -128,19 +128,20 @@ func quick() Waits {
 
 // A rig is one device on a real engine.
 type rig struct {
-	t      *testing.T
-	engine engine
-	studio *studioDouble
-	log    *logDouble
-	disk   Disk // nil = there is always room
-	dir    string
-	facts  Facts
-	id     protocol.AppID
-	waits  Waits
-	store  *device.Store
-	apps   *Apps
-	cancel context.CancelFunc
-	done   chan struct{}
+	t       *testing.T
+	engine  engine
+	compose composer
+	studio  *studioDouble
+	log     *logDouble
+	disk    Disk // nil = there is always room
+	dir     string
+	facts   Facts
+	id      protocol.AppID
+	waits   Waits
+	store   *device.Store
+	apps    *Apps
+	cancel  context.CancelFunc
+	done    chan struct{}
 }
 
 func (r *rig) start() {
@@ -152,7 +153,7 @@ func (r *rig) start() {
 	apps, err := New(Config{
 		AppsDir: filepath.Join(r.dir, "apps"), Arch: "amd64", Privileged: true, Facts: func() Facts { return r.facts },
 		LANIP: func() string { return "" }, GPU: func() bool { return false }, HostPaths: func() []string { return nil },
-		Store: store, Engine: r.engine, Studio: r.studio, AppLog: r.log, Disk: r.disk, Log: zerolog.New(zerolog.NewTestWriter(r.t)), Waits: r.waits,
+		Store: store, Engine: r.engine, Compose: r.compose, Studio: r.studio, AppLog: r.log, Disk: r.disk, Log: zerolog.New(zerolog.NewTestWriter(r.t)), Waits: r.waits,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -412,7 +412,8 @@ func TestOtherKindsOfAppsAreKeptAndLeftAlone(t *testing.T) {
 	r := newRig(t)
 	for _, change := range []func(*protocol.AppRequest){
 		func(a *protocol.AppRequest) {
-			a.AppKey, a.DockerCompose = r.id.Key+1, map[string]any{"services": map[string]any{}}
+			a.AppKey, a.Stage = r.id.Key+1, protocol.Dev
+			a.DockerCompose = map[string]any{"services": map[string]any{"web": map[string]any{"image": "x"}}}
 		},
 	} {
 		req := r.web(change)

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,7 +130,9 @@ func (a *Apps) happened(e container.Event) {
 	}
 	id, ok := owner(e.Labels, a.cfg.Facts().Serial)
 	if !ok {
-		stage, key, _, parsed := protocol.ParseContainerName(e.Name)
+		// Of a project that was adopted only the label tells; a wrong guess wakes
+		// somebody for nothing.
+		stage, key, _, parsed := protocol.ParseContainerName(cmp.Or(e.Labels[labelProject], e.Name))
 		if !parsed {
 			return
 		}
@@ -154,7 +157,12 @@ func (a *Apps) lookAtAll(ctx context.Context) error {
 	serial := a.cfg.Facts().Serial
 	found := map[protocol.AppID]container.Status{}
 	var parked []container.Container
+	projects := map[string][]container.Summary{}
 	for _, s := range all {
+		if project := s.Labels[labelProject]; project != "" {
+			projects[project] = append(projects[project], s)
+			continue
+		}
 		if s.Labels[labelReal] != "True" {
 			continue
 		}
@@ -174,7 +182,7 @@ func (a *Apps) lookAtAll(ctx context.Context) error {
 			}
 			var name string
 			if id, name, labelled = adoptable(c, serial); labelled {
-				if err := a.adopt(ctx, id, name, c, true); err != nil {
+				if err := a.adopt(ctx, id, name, sight{parts: []container.Container{c}}, true); err != nil {
 					return err
 				}
 			}
@@ -183,6 +191,11 @@ func (a *Apps) lookAtAll(ctx context.Context) error {
 		}
 		if labelled {
 			found[id] = s.Status
+		}
+	}
+	for project, rows := range projects {
+		if err := a.lookAtProject(ctx, project, rows, found); err != nil {
+			return err
 		}
 	}
 	for _, c := range parked {
@@ -238,12 +251,58 @@ func (a *Apps) adoptSummary(ctx context.Context, id protocol.AppID, s container.
 	if protocol.CheckAppName(name) != nil || c.Name != protocol.ContainerName(id.Stage, id.Key, name) {
 		return nil
 	}
-	return a.adopt(ctx, id, name, c, false)
+	return a.adopt(ctx, id, name, sight{parts: []container.Container{c}}, false)
+}
+
+// lookAtProject is lookAtAll for the containers of one compose project.
+func (a *Apps) lookAtProject(ctx context.Context, project string, rows []container.Summary, found map[protocol.AppID]container.Status) error {
+	serial := a.cfg.Facts().Serial
+	id, labelled := owner(rows[0].Labels, serial)
+	if !labelled {
+		stage, key, _, parsed := protocol.ParseContainerName(project)
+		if !parsed {
+			return nil
+		}
+		id = protocol.AppID{Key: key, Stage: stage}
+	}
+	for _, r := range rows { // as the worker sees it: it looks at each that differs
+		if status, there := found[id]; !there || status == container.StatusRunning {
+			found[id] = r.Status
+		}
+	}
+	if known, err := a.known(id); err != nil || known {
+		return err
+	}
+	name := rows[0].Labels[labelName]
+	seen := sight{jobs: true}
+	for _, r := range rows {
+		c, err := a.cfg.Engine.Inspect(ctx, r.ID)
+		if errors.Is(err, container.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", r.Name, err)
+		}
+		of, ok := owner(c.Labels, serial)
+		if !labelled {
+			of, name, ok = adoptableService(c, serial)
+		}
+		if !ok || of != id || protocol.CheckAppName(name) != nil || project != projectName(id, name) {
+			delete(found, id)
+			return nil // a stranger is among them: the whole is not ours
+		}
+		seen.parts = append(seen.parts, c)
+	}
+	if !seen.there() {
+		return nil
+	}
+	return a.adopt(ctx, id, name, seen, !labelled)
 }
 
 // adopt writes the record of a container that is ours, wanted RUNNING whether it
 // runs or not: an exited one is a victim of a power cut. It is not recreated.
-func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, c container.Container, foreign bool) error {
+func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, seen sight, foreign bool) error {
+	c := seen.parts[0]
 	a.wishes.Lock()
 	defer a.wishes.Unlock()
 	known, err := a.known(id)
@@ -256,22 +315,19 @@ func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, c cont
 	case err != nil:
 		return fmt.Errorf("look at %s: %w", c.Name, err)
 	}
-	version := versionOf(c.Image)
+	have := device.Actual{AppKey: id.Key, Stage: id.Stage, AppName: name, Project: seen.jobs, Adopted: foreign, Changed: time.Now().UTC()}
+	a.recall(&have, seen)
 	wish, _, err := a.cfg.Store.Want(protocol.AppRequest{
-		AppKey: id.Key, AppName: name, Stage: id.Stage, Target: protocol.Running, PresentVersion: version,
+		AppKey: id.Key, AppName: name, Stage: id.Stage, Target: protocol.Running, PresentVersion: have.Version,
 	}, false)
 	if err != nil {
 		return fmt.Errorf("adopt %s: %w", c.Name, err)
 	}
-	state, ok := seenAs[c.Status]
-	if !ok {
+	state, _, known := seen.state()
+	if !known {
 		state = protocol.Present
 	}
-	have := device.Actual{
-		AppKey: id.Key, Stage: id.Stage, AppName: name, State: state,
-		Adopted: foreign, AdoptedWish: wish.Seq, Changed: time.Now().UTC(),
-	}
-	a.recall(&have, c)
+	have.State, have.AdoptedWish = state, wish.Seq
 	err = a.cfg.Store.Save(have)
 	if err != nil {
 		return fmt.Errorf("adopt %s: %w", c.Name, err)
@@ -281,14 +337,20 @@ func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, c cont
 	return nil
 }
 
-// recall writes into a record what a container tells of its app.
-func (a *Apps) recall(have *device.Actual, c container.Container) {
+// recall writes into a record what containers tell of their app.
+func (a *Apps) recall(have *device.Actual, seen sight) {
+	c := seen.parts[0]
 	have.Version, have.ConfigHash = versionOf(c.Image), c.Labels[labelHash]
+	if seen.jobs {
+		have.Version = c.Labels[labelVersion]
+	}
 	_, _ = fmt.Sscan(c.Labels[labelRelease], &have.ReleaseKey)
 	have.HostPorts = map[string]uint16{}
-	for _, p := range c.Ports {
-		if p.Host != 0 {
-			have.HostPorts[portKey(p.Protocol, p.Container)] = p.Host
+	for _, c := range seen.parts {
+		for _, p := range c.Ports {
+			if p.Host != 0 {
+				have.HostPorts[slotOf(c.Labels[labelService], p.Protocol, p.Container)] = p.Host
+			}
 		}
 	}
 	a.ports.restore(have.ID(), have.HostPorts)
@@ -328,7 +390,7 @@ func (a *Apps) unpark(ctx context.Context, c container.Container, found map[prot
 	}
 	c.Name = protocol.ContainerName(id.Stage, id.Key, name)
 	_, foreign := owner(c.Labels, serial)
-	return a.adopt(ctx, id, name, c, !foreign)
+	return a.adopt(ctx, id, name, sight{parts: []container.Container{c}}, !foreign)
 }
 
 func nameByVariables(c container.Container) string {

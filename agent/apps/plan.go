@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -81,7 +82,11 @@ func (w *worker) trueState(ctx context.Context, j *job, first bool) (state proto
 	if w.id.Stage == protocol.Dev && !first && j.have.State.Transient() {
 		return j.have.State, nil, nil // a build that was called off; the plan knows what then
 	}
-	there, err := w.hasImages(ctx, j, j.making())
+	m := j.making()
+	if _, bad := w.formOf(m.project()).images(m); bad != nil {
+		return protocol.Removed, nil, nil // of such a definition nothing was fetched
+	}
+	there, err := w.hasImages(ctx, m)
 	switch {
 	case err != nil:
 		return "", nil, err
@@ -105,6 +110,12 @@ func (w *worker) plan(j *job, now time.Time) decision {
 	target := j.req().Target.Settled()
 	if j.have.Swap != nil && !target.Gone() {
 		return w.planSwap(j, now)
+	}
+	if j.otherForm() {
+		if wait := w.crash.wait(now); wait > 0 {
+			return decision{wait: wait}
+		}
+		return decision{step: settle, do: w.reshape}
 	}
 	wait := w.crash.wait(now)
 	var later time.Duration // the update is tried again; what is installed is driven meanwhile
@@ -196,14 +207,27 @@ func (w *worker) outdated(j *job) bool {
 	return !w.form(j).complete(j) || w.madeFrom(j) != w.form(j).hash(j.making(), j.seen)
 }
 
-// learnHash takes the first wish of the studio for what an adopted container was
-// made from, where the container itself does not tell.
+// learnHash takes the first wish of the studio for what an adopted app was made
+// from, where its containers themselves do not tell.
 func (w *worker) learnHash(j *job) error {
-	if !j.seen.there() || j.asAdopted() || j.forAnother() || w.madeFrom(j) != "" {
+	if !j.seen.there() || j.asAdopted() || w.madeFrom(j) != "" {
+		return nil
+	}
+	if j.have.Version == "" { // nothing of a project of the contract's agents tells it
+		j.have.Version, j.have.ReleaseKey = cmp.Or(j.req().PresentVersion, j.version()), j.req().ReleaseKey
+	}
+	if j.forAnother() {
+		if j.have.Project && j.have.Made == nil && j.req().DockerCompose != nil {
+			j.have.Made = making{r: j.req()}.made(j.seen)
+			return w.save(j)
+		}
 		return nil
 	}
 	m := j.making()
 	j.have.ConfigHash = w.form(j).hash(m, j.seen)
+	if j.have.Project {
+		j.have.Made = m.made(j.seen)
+	}
 	return w.save(j)
 }
 

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"reagent/container"
 	"reagent/persistence/device"
@@ -135,23 +134,7 @@ func (f single) end(ctx context.Context, j *job) error {
 	return nil
 }
 
-// erase removes container and images. An image that a container still uses,
-// which then is not ours, stays.
-func (f single) erase(ctx context.Context, j *job) error {
-	if err := f.end(ctx, j); err != nil {
-		return err
-	}
-	images, err := f.w.a.cfg.Engine.Images(ctx)
-	if err != nil {
-		return fmt.Errorf("list images: %w", err)
-	}
-	for _, tag := range f.tags(j, images) {
-		if err := f.w.removeImage(ctx, tag); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (f single) erase(ctx context.Context, j *job) error { return f.end(ctx, j) }
 
 // files of a developer's app are what it was built from.
 func (f single) files(j *job) error {
@@ -164,26 +147,8 @@ func (f single) files(j *job) error {
 	return nil
 }
 
-// tags are the references of the app's versions.
-func (f single) tags(j *job, images []container.Image) []string {
-	prefix := f.w.a.repository(f.w.id, j.have.AppName) + ":"
-	var tags []string
-	for _, image := range images {
-		for _, tag := range image.Tags {
-			if strings.HasPrefix(tag, prefix) {
-				tags = append(tags, tag)
-			}
-		}
-	}
-	return tags
-}
-
-func (f single) obsolete(j *job, images []container.Image) []string {
-	kept := f.w.a.repository(f.w.id, j.have.AppName) + ":" + j.have.Version
-	return slices.DeleteFunc(f.tags(j, images), func(tag string) bool {
-		return tag == kept || tag == j.have.PreviousImage
-	})
-}
+// keep has nothing to do: each version has a tag of its own.
+func (f single) keep(context.Context, *job) error { return nil }
 
 // park stops the old container and gives it a name that nobody takes for an
 // app's; its ports are free then.
@@ -214,26 +179,26 @@ func (f single) park(ctx context.Context, j *job) error {
 }
 
 // back gives the parked container its name back and starts it.
-func (f single) back(ctx context.Context, j *job) error {
+func (f single) back(ctx context.Context, j *job) (there bool, err error) {
 	swap, e := j.have.Swap, f.w.a.cfg.Engine
 	if swap.Parked == "" {
-		return nil
+		return false, nil
 	}
 	old, err := e.Inspect(ctx, swap.Parked)
 	switch {
 	case errors.Is(err, container.ErrNotFound):
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	}
 	if old.Name != j.cn() {
 		if err := e.Rename(ctx, old.ID, j.cn()); err != nil {
-			return fmt.Errorf("bring the old version back: %w", err)
+			return false, fmt.Errorf("bring the old version back: %w", err)
 		}
 		old.Name = j.cn()
 	}
 	j.seen = sight{parts: []container.Container{old}}
-	return e.Start(ctx, old.ID)
+	return true, e.Start(ctx, old.ID)
 }
 
 func (f single) unpark(ctx context.Context, swap device.Swap) error {

@@ -44,6 +44,7 @@ type definition struct {
 	NetworkMode string              `json:"network_mode"`
 	Privileged  bool                `json:"privileged"`
 	Mounts      []container.Mount   `json:"mounts"`
+	Compose     map[string]any      `json:"compose,omitempty"`
 }
 
 // hash is the fingerprint of the definition, the same for the same wish on
@@ -82,6 +83,25 @@ func (a *Apps) repository(id protocol.AppID, name string) string {
 
 func (a *Apps) dataFolder(r protocol.AppRequest) string {
 	return filepath.Join(a.cfg.AppsDir, strings.ToLower(string(r.Stage)), strings.ToLower(r.AppName))
+}
+
+// projectFolder is where the files of a compose app are (life §3.7).
+func (a *Apps) projectFolder(r protocol.AppRequest) string {
+	if r.Stage == protocol.Dev {
+		return filepath.Join(a.cfg.AppsDir, "build", r.AppName)
+	}
+	return filepath.Join(a.cfg.AppsDir, "compose", r.AppName)
+}
+
+func (a *Apps) project(r protocol.AppRequest) container.Project {
+	dir := a.projectFolder(r)
+	return container.Project{Name: projectName(r.ID(), r.AppName), Dir: dir, File: filepath.Join(dir, definitionFile)}
+}
+
+// projectName is the name of an app's compose project, with what compose does not
+// take left out as the contract does (life §3.1).
+func projectName(id protocol.AppID, name string) string {
+	return strings.ReplaceAll(protocol.ComposeProject(id.Stage, id.Key, name), ".", "")
 }
 
 func (a *Apps) sharedFolder() string { return filepath.Join(a.cfg.AppsDir, "shared") }
@@ -173,9 +193,22 @@ func owner(labels map[string]string, serial string) (id protocol.AppID, ok bool)
 // adoptable tells whether a container without our labels was made for this
 // device by an agent of the contract (design S7): its name is exactly the one
 // that its own variables make, it carries the contract's label, and its serial
-// number is ours. The app's name comes from its variables, as containers' names
-// have lost its capitals.
+// number is ours.
 func adoptable(c container.Container, serial string) (id protocol.AppID, name string, ok bool) {
+	id, name, ok = byVariables(c, serial)
+	return id, name, ok && c.Labels[labelReal] == "True" && c.Name == protocol.ContainerName(id.Stage, id.Key, name)
+}
+
+// adoptableService is adoptable for the container of a compose app, which such an
+// agent gave no label: its project's name has to be the one.
+func adoptableService(c container.Container, serial string) (id protocol.AppID, name string, ok bool) {
+	id, name, ok = byVariables(c, serial)
+	return id, name, ok && c.Labels[labelProject] == projectName(id, name)
+}
+
+// byVariables tells by its environment whose a container says it is. The app's
+// name comes from there, as containers' names have lost its capitals.
+func byVariables(c container.Container, serial string) (id protocol.AppID, name string, ok bool) {
 	env := map[string]string{}
 	for _, line := range c.Env {
 		k, v, _ := strings.Cut(line, "=")
@@ -185,10 +218,7 @@ func adoptable(c container.Container, serial string) (id protocol.AppID, name st
 	id = protocol.AppID{Key: key, Stage: protocol.Stage(env["ENV"])}
 	name = env["APP_NAME"]
 	ok = err == nil && key != 0 && id.Stage.Valid() && serial != "" &&
-		c.Labels[labelReal] == "True" &&
-		env["DEVICE_SERIAL_NUMBER"] == serial &&
-		protocol.CheckAppName(name) == nil &&
-		c.Name == protocol.ContainerName(id.Stage, id.Key, name)
+		env["DEVICE_SERIAL_NUMBER"] == serial && protocol.CheckAppName(name) == nil
 	return id, name, ok
 }
 

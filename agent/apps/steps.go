@@ -32,24 +32,6 @@ func (w *worker) pull(ctx context.Context, j *job) error {
 	return nil
 }
 
-// hasImages tells whether all images of a version are on the device.
-func (w *worker) hasImages(ctx context.Context, _ *job, m making) (bool, error) {
-	refs, err := w.formOf(m.project()).images(m)
-	if err != nil {
-		return false, err
-	}
-	for _, ref := range refs {
-		_, err := w.a.cfg.Engine.Image(ctx, ref)
-		if errors.Is(err, container.ErrNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("look for the image: %w", err)
-		}
-	}
-	return true, nil
-}
-
 // credential asks for a registry token; nobody else does (design S4).
 func (w *worker) credential(ctx context.Context, r protocol.AppRequest) (*container.Credential, error) {
 	account := r.RequestorAccountKey
@@ -73,10 +55,14 @@ func (w *worker) runApp(ctx context.Context, j *job) error {
 	}
 	w.a.cfg.AppLog.Agent(j.cn(), fmt.Sprintf("Starting %s...", j.have.AppName))
 	m := j.making()
-	if m.version == "" {
+	if m.version == "" && !j.asAdopted() {
 		return errNoVersion
 	}
-	there, err := w.hasImages(ctx, j, m)
+	there := true
+	var err error
+	if !j.asAdopted() || !j.have.Project { // whose images nobody has named yet
+		there, err = w.hasImages(ctx, m)
+	}
 	if err == nil && !there && w.id.Stage == protocol.Dev {
 		return errors.New("it was not built on this device yet: upload its files and ask for BUILT")
 	}
@@ -139,13 +125,17 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 		return err
 	}
 	if j.seen, err = w.running(ctx, j, f); err != nil {
+		if m.project() {
+			err = composed{w}.tearDown(ctx, j, err)
+		}
 		return err
 	}
 	j.have.Version, j.have.ReleaseKey, j.have.ReleaseBuild = m.version, m.release, false
 	j.tried()
 	if made {
+		j.have.Boot, j.have.Ended, w.cut = w.a.cfg.Facts().Boot, j.seen.ended(), nil
 		j.have.ConfigHash, j.have.Adopted, j.have.AdoptedWish = f.hash(m, j.seen), false, 0
-		j.have.Made = m.made()
+		j.have.Made = m.made(j.seen)
 	}
 	if swap := j.have.Swap; swap != nil {
 		swap.ToContainers, swap.Started, swap.Phase = j.seen.ids(), time.Now().UTC(), device.SwapProbation
@@ -259,7 +249,7 @@ func (w *worker) settle(ctx context.Context, j *job) error {
 		return err
 	}
 	if m := j.making(); m.version != "" {
-		there, err := w.hasImages(ctx, j, m)
+		there, err := w.hasImages(ctx, m)
 		if err != nil {
 			return err
 		}
@@ -311,6 +301,9 @@ func (w *worker) takeAway(ctx context.Context, j *job) error {
 	if err := w.form(j).erase(ctx, j); err != nil {
 		return err
 	}
+	if err := w.removeImages(ctx, j); err != nil {
+		return err
+	}
 	final := protocol.Removed
 	if j.req().Target.Settled() == protocol.Uninstalled {
 		if err := w.set(j, protocol.Removed, reporting{}); err != nil {
@@ -353,6 +346,9 @@ func (w *worker) dropSwap(ctx context.Context, j *job) error {
 	}
 	if err := w.formOf(j.have.Swap.Project).unpark(ctx, *j.have.Swap); err != nil {
 		return err
+	}
+	if j.have.Swap.Made != nil {
+		j.have.Previous = j.have.Swap.Made // its images go with the others
 	}
 	j.have.Swap = nil
 	return w.save(j)

@@ -28,6 +28,9 @@ func (w *worker) update(ctx context.Context, j *job) error {
 		return err
 	}
 	w.a.cfg.AppLog.Clear(j.cn())
+	if err := w.form(j).keep(ctx, j); err != nil {
+		return err
+	}
 	if err := w.fetch(ctx, j, j.successor(), protocol.Updating); err != nil {
 		return w.keepOld(ctx, j, err)
 	}
@@ -57,7 +60,7 @@ func (w *worker) update(ctx context.Context, j *job) error {
 		}
 	}
 	swap.Phase, swap.ToVersion, swap.ToRelease, swap.WishSeq = device.SwapParking, r.NewestVersion, r.NewReleaseKey, j.wish.Seq
-	swap.ToContainers, swap.Started = nil, time.Time{}
+	swap.ToMade, swap.ToContainers, swap.Started = j.successor().made(sight{}), nil, time.Time{}
 	j.have.Swap = swap
 	if err := w.save(j); err != nil {
 		return err
@@ -105,7 +108,7 @@ func (w *worker) adoptVersion(j *job, m making) {
 		j.have.PreviousImage = w.a.image(j.req(), old)
 	}
 	j.have.Version, j.have.ReleaseKey, j.have.ConfigHash, j.have.Adopted, j.have.Rejected = m.version, m.release, "", false, nil
-	j.have.Project, j.have.Made = m.project(), m.made()
+	j.have.Project, j.have.Made = m.project(), m.made(sight{})
 }
 
 // pending reports the new version as present. Only this report carries the
@@ -140,6 +143,9 @@ func (w *worker) park(ctx context.Context, j *job) error {
 	j.seen = sight{}
 	m := j.successor()
 	m.version, m.release = swap.ToVersion, swap.ToRelease
+	if swap.ToMade != nil {
+		m.take(swap.ToMade)
+	}
 	w.adoptVersion(j, m)
 	swap.Phase = device.SwapStarting
 	if err := w.pending(j); err != nil {
@@ -185,33 +191,23 @@ func (w *worker) restartSwap(ctx context.Context, j *job) error {
 	return w.startNew(ctx, j)
 }
 
-// commit ends an update well: what was parked goes, its image stays until the
+// commit ends an update well: what was parked goes, its images stay until the
 // next update.
 func (w *worker) commit(ctx context.Context, j *job) error {
 	swap := *j.have.Swap
 	if err := w.formOf(swap.Project).unpark(ctx, swap); err != nil {
 		return err
 	}
-	j.have.Swap = nil
+	older := j.have.Previous
+	j.have.Swap, j.have.Previous = nil, swap.Made
 	// Said once more: from now on it is not taken back.
 	if err := w.set(j, j.have.State, reporting{keep: true}); err != nil {
 		return err
 	}
 	w.crash.reset()
 	w.updates.reset()
-	w.removeOldImages(ctx, j)
+	_ = w.dropImages(ctx, j, older) // or the next update does
 	return nil
-}
-
-// removeOldImages keeps the installed version and the one before it.
-func (w *worker) removeOldImages(ctx context.Context, j *job) {
-	images, err := w.a.cfg.Engine.Images(ctx)
-	if err != nil {
-		return // the next update or a prune takes them
-	}
-	for _, ref := range w.form(j).obsolete(j, images) {
-		_ = w.removeImage(ctx, ref) // or the next update does
-	}
 }
 
 // reject begins the roll-back of a version that failed its probation.
@@ -238,12 +234,15 @@ func (w *worker) rollBack(ctx context.Context, j *job) error {
 		return err
 	}
 	old := w.formOf(swap.Project)
-	startErr := old.back(ctx, j)
-	if startErr == nil && j.seen.there() {
+	there, startErr := old.back(ctx, j)
+	if startErr == nil && there {
 		j.seen, startErr = w.running(ctx, j, old)
 	}
-	if engineGone(startErr) || startErr != nil && !j.seen.there() {
+	if startErr != nil && (!there || engineGone(startErr) || ctx.Err() != nil) {
 		return startErr
+	}
+	if swap.ToVersion == j.have.Version {
+		j.have.Previous = j.have.Made // its images go with the next update
 	}
 	j.have.Version, j.have.ReleaseKey, j.have.ConfigHash, j.have.Adopted = swap.Version, swap.ReleaseKey, swap.ConfigHash, swap.Adopted
 	j.have.Project, j.have.Made = swap.Project, swap.Made
@@ -254,7 +253,7 @@ func (w *worker) rollBack(ctx context.Context, j *job) error {
 	switch {
 	case startErr != nil:
 		return w.set(j, protocol.Failed, reporting{err: fmt.Sprintf("the old version does not start again: %v", startErr), keep: true})
-	case !j.seen.there(): // only its image is left; the next pass runs it again
+	case !there: // only its image is left; the next pass runs it again
 		return w.set(j, protocol.Present, reporting{keep: true})
 	}
 	if err := w.set(j, protocol.Running, reporting{keep: true}); err != nil {

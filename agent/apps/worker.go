@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type worker struct {
 	wishSeq  uint64          // of the newest wish that was looked at
 	answered uint64          // Seq of the newest wish that a report answered
 	epoch    uint64          // of the engine, at the last look
+	cut      map[string]bool // ids of containers that ended well only because the system did
 	trouble  backoff.Backoff // of looks that fail for neither app nor engine, such as on a full disk
 }
 
@@ -254,7 +256,11 @@ func (w *worker) load() (*job, error) {
 	// must not lead to another app's folder or leave a container behind.
 	wish.Request.AppName = have.AppName
 	have.RequestorAccountKey = wish.Request.RequestorAccountKey
-	return &job{wish: wish, have: have}, nil
+	j := &job{wish: wish, have: have}
+	if have.State.Gone() && !j.asAdopted() && !goes(wish.Request) {
+		j.have.Project = j.making().project() // nothing is there in another form
+	}
+	return j, nil
 }
 
 // pass looks once and takes at most one step. again asks for another pass.
@@ -284,12 +290,16 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 		return w.engineTrouble(err)
 	}
 	if j.seen.there() && j.have.Version == "" && j.have.Swap == nil {
-		w.a.recall(&j.have, j.seen.parts[0]) // the record was lost, and a wish came before the first look
+		w.a.recall(&j.have, j.seen) // the record was lost, and a wish came before the first look
 	}
 	if w.forget.Load() == j.wish.Seq {
 		return w.forgotten(ctx, j)
 	}
 	was := j.have.State
+	unsettled, err := w.tellDone(j, first)
+	if err != nil {
+		return false, 0, err
+	}
 	if err := w.correct(ctx, j, first); err != nil {
 		return w.engineTrouble(err)
 	}
@@ -310,12 +320,13 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	}
 
 	now := time.Now()
-	p := w.inRoom(j, w.plan(j, now))
+	p := w.inRoom(j, w.feasible(ctx, j, w.plan(j, now)))
 	switch {
 	case p.wait > 0:
 		return false, p.wait, nil
 	case p.do == nil:
-		return w.answer(j)
+		again, after, err := w.answer(j)
+		return again, cmp.Or(after, unsettled), err
 	}
 	stepCtx, end := w.begin(ctx, p.step, j.wish)
 	err = p.do(stepCtx, j)

@@ -46,8 +46,16 @@ type Actual struct {
 	Project bool `json:"project,omitempty"`
 	// Made is what the installed version was made from; nil where nobody knows.
 	Made *Made `json:"made,omitempty"`
+	// Previous is what the project's version before was made from, or one that was
+	// rolled back; its images are kept until the next update.
+	Previous *Made `json:"previous,omitempty"`
+	// Ended are the ids of a project's containers that did their work and ended
+	// well, and Boot is the system's start in which the project was brought up: a
+	// container that ended with the system has not done its work.
+	Ended []string `json:"ended,omitempty"`
+	Boot  string   `json:"boot,omitempty"`
 	// HostPorts are the managed host ports by "tcp/8080", those of a compose
-	// project's service by "tcp/8080/service" (life §3.6).
+	// project's service by "service/tcp/8080" (life §3.6).
 	HostPorts map[string]uint16 `json:"host_ports,omitempty"`
 	// Swap is there while an update replaces the container (design S16).
 	Swap *Swap `json:"swap,omitempty"`
@@ -125,6 +133,7 @@ type Swap struct {
 	Made       *Made     `json:"made,omitempty"`
 	ToVersion  string    `json:"to_version"`
 	ToRelease  uint64    `json:"to_release"`
+	ToMade     *Made     `json:"to_made,omitempty"`
 	WishSeq    uint64    `json:"wish_seq"`
 	// ToContainers are the ids of the new containers, once they were made, and
 	// Started the beginning of their probation.
