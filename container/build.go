@@ -220,7 +220,7 @@ func (p *peer) buildError(text string) error {
 	}
 	failed.kind = kindOf(registryMeaning(errors.New(text)))
 	switch {
-	case strings.Contains(lower, "frontend gateway.v0"):
+	case strings.Contains(lower, "frontend gateway.v0") || strings.Contains(lower, "docker/dockerfile"): // the latter since engine 23
 		failed.Text += " (the Dockerfile's first line, “# syntax=…”, asks for an image that explains the rest; without that line the engine's own understanding is used, also offline)"
 	case strings.Contains(lower, "unknown instruction") && versions.LessThan(p.version, "1.42"):
 		failed.Text += " (where the line belongs to a heredoc: those need Docker Engine 23 or newer, or “# syntax=docker/dockerfile:1” as first line)"
