@@ -341,9 +341,6 @@ func (a *Apps) Request(_ context.Context, r protocol.AppRequest) error {
 	}
 	a.depart(wish)
 	a.worker(r.ID()).wished(wish.Request)
-	if !drivable(r) {
-		return &protocol.Error{Code: protocol.CodeUnsupported, Text: "not supported by this version"}
-	}
 	return nil
 }
 
@@ -389,14 +386,10 @@ func (a *Apps) checkProject(r protocol.AppRequest) error {
 	return nil
 }
 
-// drivable reports whether this version can bring such an app about. A wish for
-// another is kept and its containers are left exactly as they are (design S18).
-func drivable(r protocol.AppRequest) bool { return r.Stage == protocol.Prod || !r.Compose() }
-
 // neverFor says why no state of such an app leads to what is wanted, "" if some
 // may.
 func neverFor(r protocol.AppRequest) string {
-	if !drivable(r) || transitions[r.Stage][edge{protocol.Removed, r.Target.Settled()}] != refused {
+	if transitions[r.Stage][edge{protocol.Removed, r.Target.Settled()}] != refused {
 		return ""
 	}
 	switch r.Target.Settled() {

@@ -36,12 +36,25 @@ const (
 // A builder is the part of a form that makes images instead of fetching them.
 type builder interface {
 	// build makes the images from the app's archive, and tells which file that was.
-	build(ctx context.Context, j *job, m making, logins map[string]container.Credential, to topic) (fs.FileInfo, error)
+	build(ctx context.Context, j *job, c construction) (fs.FileInfo, error)
 	// published are the images that make a version of the installed app.
 	published(m making) ([]publishedImage, error)
 }
 
-func (w *worker) builderOf(project bool) builder { return single{w} }
+// A construction is what is to be built.
+type construction struct {
+	m       making
+	logins  map[string]container.Credential // by registry, for what it is based on
+	release bool                            // it is to be published
+	to      topic
+}
+
+func (w *worker) builderOf(project bool) builder {
+	if project {
+		return composed{w}
+	}
+	return single{w}
+}
 
 // A topic is a log in which an app's build tells how it goes.
 type topic struct {
@@ -54,6 +67,9 @@ func (t topic) say(format string, args ...any) { t.log.Agent(t.cn, fmt.Sprintf(f
 // record passes on what a builder or a registry reports. It is published only
 // while somebody listens.
 func (t topic) record(line []byte) { t.log.Record(t.cn, line) }
+
+// line is record for the words of a program.
+func (t topic) line(text string) { t.log.Record(t.cn, []byte(text)) }
 
 // A toldError has been told in the app's log already, in the words that the
 // studio's pages know.
@@ -91,7 +107,7 @@ func (w *worker) construct(ctx context.Context, j *job, to topic, release bool) 
 	logins, err := w.logins(ctx, j)
 	var source fs.FileInfo
 	if err == nil {
-		source, err = w.builderOf(m.project()).build(ctx, j, m, logins, to)
+		source, err = w.builderOf(m.project()).build(ctx, j, construction{m, logins, release, to})
 	}
 	switch {
 	case err == nil:
@@ -168,6 +184,17 @@ func (a *Apps) archive(r protocol.AppRequest) string {
 	return filepath.Join(a.uploads.folder, r.AppName+"."+a.cfg.ArchiveExtension)
 }
 
+// removeArchive deletes what a developer's app was built from.
+func (a *Apps) removeArchive(j *job) error {
+	if j.have.Stage != protocol.Dev {
+		return nil
+	}
+	if err := os.Remove(a.archive(j.req())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete the app's archive: %w", err)
+	}
+	return nil
+}
+
 // openArchive opens it for a build. Nobody's link leads out of the build folder.
 func (a *Apps) openArchive(r protocol.AppRequest) (*os.File, fs.FileInfo, error) {
 	name := filepath.Base(a.archive(r))
@@ -191,7 +218,8 @@ func (a *Apps) openArchive(r protocol.AppRequest) (*os.File, fs.FileInfo, error)
 }
 
 // build has the engine build the archive as it is: it is unpacked nowhere.
-func (f single) build(ctx context.Context, j *job, m making, logins map[string]container.Credential, to topic) (fs.FileInfo, error) {
+func (f single) build(ctx context.Context, _ *job, c construction) (fs.FileInfo, error) {
+	m := c.m
 	file, info, err := f.w.a.openArchive(m.r)
 	if err != nil {
 		return nil, err
@@ -209,8 +237,8 @@ func (f single) build(ctx context.Context, j *job, m making, logins map[string]c
 		Dockerfile:  dockerfile,
 		Tags:        []string{f.w.a.image(m.r, m.version)},
 		Labels:      map[string]string{labelBuiltKey: strconv.FormatUint(m.r.AppKey, 10), labelBuiltName: m.r.AppName},
-		Credentials: logins,
-	}, to.record)
+		Credentials: c.logins,
+	}, c.to.record)
 }
 
 // errEnough ends a walk through an archive.

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +21,6 @@ import (
 
 	"reagent/container"
 	"reagent/internal/testenv"
-	"reagent/persistence/device"
 	"reagent/protocol"
 )
 
@@ -76,19 +74,6 @@ func source(t testing.TB, lines ...string) files {
 		"testapp":    string(testenv.Testapp(t)),
 		"Dockerfile": strings.Join(append([]string{"FROM scratch", "COPY testapp /testapp", `ENTRYPOINT ["/testapp"]`}, lines...), "\n") + "\n",
 	}
-}
-
-// slowSource is one whose build takes its time.
-func slowSource(t testing.TB, wait string) files {
-	f := source(t)
-	busybox, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f["busybox"] = string(busybox)
-	f["Dockerfile"] = fmt.Sprintf("FROM scratch AS tools\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"sleep\", %q]\nRUN [\"/bin/busybox\", \"touch\", \"/done-%d\"]\n"+
-		"FROM scratch\nCOPY --from=tools /done-* /\nCOPY testapp /testapp\nENTRYPOINT [\"/testapp\"]\n", wait, rand.Int())
-	return f
 }
 
 // upload brings files to the device, as a studio does.
@@ -149,10 +134,6 @@ func (r *rig) devImage() string {
 	return protocol.RegistryImage(r.facts.Registry, r.facts.Repository, protocol.Dev, "amd64", r.id.Key, "web") + ":latest"
 }
 
-func (r *rig) prodImage(version string) string {
-	return protocol.RegistryImage(r.facts.Registry, r.facts.Repository, protocol.Prod, "amd64", r.id.Key, "web") + ":" + version
-}
-
 func (r *rig) imageID(ref string) string {
 	r.t.Helper()
 	i, err := r.engine.Image(r.t.Context(), ref)
@@ -160,10 +141,6 @@ func (r *rig) imageID(ref string) string {
 		r.t.Fatal(err)
 	}
 	return i.ID
-}
-
-func publishAs(version string) func(*protocol.AppRequest) {
-	return func(q *protocol.AppRequest) { q.Version = version }
 }
 
 func TestWholeLifeOfADevelopersApp(t *testing.T) {
@@ -206,323 +183,6 @@ func TestWholeLifeOfADevelopersApp(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Join(r.dir, "apps", "build")); len(left) != 0 {
 		t.Errorf("the build folder still holds %q", left[0].Name())
 	}
-}
-
-func TestABuildIsMadeOnceForEachWish(t *testing.T) {
-	t.Parallel()
-	r := newDevRig(t)
-	r.upload(source(t))
-	r.wish(protocol.Built)("REMOVED", "BUILDING", "BUILT", "PRESENT")
-	built := r.imageID(r.devImage())
-	r.stop()
-	before := len(r.states())
-	r.start()
-	r.wish(protocol.Present)("PRESENT")
-	if got := r.states()[before:]; slices.Contains(got, "BUILDING") {
-		t.Errorf("a restart of the agent built again: %q", got)
-	}
-	if r.imageID(r.devImage()) != built {
-		t.Error("the image is another one")
-	}
-	r.wish(protocol.Built)("REMOVED", "BUILDING", "BUILT", "PRESENT")
-}
-
-func TestBuildsThatCannotBeginSayWhyInTheContractsWords(t *testing.T) {
-	t.Parallel()
-	r := newDevRig(t)
-	for _, c := range []struct {
-		name    string
-		archive []byte // nil: none
-		want    string
-	}{
-		{"no archive", nil, "Build files for app not found: "},
-		{"no Dockerfile", files{"x": "x"}.pack(t), "Could not find a Dockerfile, please create a Dockerfile in the root of your project"},
-		{"empty Dockerfile", files{"Dockerfile": ""}.pack(t), "The Dockerfile cannot be empty, please fill out your Dockerfile"},
-		{"only comments", files{"Dockerfile": "# nothing\n\n"}.pack(t), "The Dockerfile cannot be empty, please fill out your Dockerfile"},
-		{"no archive of any form", []byte("rubbish that is no archive"), "the archive cannot be used"},
-		{"half an archive", source(t).pack(t)[:5000], "the archive cannot be used"},
-		{"unknown instruction", files{"Dockerfile": "FROM scratch\nCOPPY a b\n"}.pack(t), "unknown instruction: COPPY"},
-	} {
-		if c.archive != nil {
-			r.uploadArchive(c.archive)
-		}
-		r.wish(protocol.Built)("REMOVED", "BUILDING", "FAILED")
-		if got := r.lastError(); !strings.Contains(strings.ToLower(got), strings.ToLower(c.want)) {
-			t.Errorf("%s: reported %q, want %q", c.name, got, c.want)
-		}
-		if !r.log.contains(r.cn() + ": " + r.lastError()) {
-			t.Errorf("%s: the log does not say it: %q", c.name, r.log.lines)
-		}
-	}
-	if r.log.contains("crashloop") {
-		t.Errorf("a DEV app entered the crash loop: %q", r.log.lines)
-	}
-}
-
-func TestTheDockerfileOfTheArchitectureIsUsed(t *testing.T) {
-	for name, c := range map[string]struct {
-		files []string
-		want  string
-	}{
-		"the only one":                {[]string{"Dockerfile"}, "Dockerfile"},
-		"of another architecture":     {[]string{"Dockerfile", "Dockerfile.armv7"}, "Dockerfile"},
-		"of this one":                 {[]string{"Dockerfile", "Dockerfile.amd64"}, "Dockerfile.amd64"},
-		"of this one alone":           {[]string{"Dockerfile.amd64"}, "Dockerfile.amd64"},
-		"of this one, deeper":         {[]string{"Dockerfile", "deep/Dockerfile.amd64"}, "deep/Dockerfile.amd64"},
-		"deeper, and another in root": {[]string{"deep/Dockerfile.amd64", "Dockerfile.amd64", "x"}, "Dockerfile.amd64"},
-		"none in the root":            {[]string{"deep/Dockerfile"}, ""},
-	} {
-		var out bytes.Buffer
-		w := tar.NewWriter(&out)
-		for _, name := range c.files {
-			if err := errors.Join(w.WriteHeader(&tar.Header{Name: "./" + name, Size: 1, Typeflag: tar.TypeReg}), writes(w, "x")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		got, err := findDockerfile(t.Context(), &out, "amd64")
-		if got != c.want || (err == nil) != (c.want != "") {
-			t.Errorf("%s: %q (%v), want %q", name, got, err, c.want)
-		}
-	}
-}
-
-func writes(w *tar.Writer, s string) error { _, err := w.Write([]byte(s)); return err }
-
-func TestAPublishedVersionIsInTheRegistry(t *testing.T) {
-	t.Parallel()
-	r := newDevRig(t)
-	r.upload(source(t, "ENV BUILD=1"))
-	r.wish(protocol.Built)("REMOVED", "BUILDING", "BUILT", "PRESENT")
-	r.wish(protocol.Running)("STARTING", "RUNNING")
-	before := len(r.studio.all())
-	r.wish(protocol.Published, publishAs("1.0.0"))("DELETING", "REMOVED", "BUILDING", "BUILT", "PUBLISHING", "PUBLISHED")
-	for _, rep := range r.studio.all()[before:] {
-		if made := rep["state"] == "BUILDING" || rep["state"] == "BUILT" || rep["state"] == "PUBLISHING" || rep["state"] == "PUBLISHED"; made && rep["release_build"] != true {
-			t.Errorf("%s is not reported as of a release build", rep["state"])
-		}
-	}
-	pub := protocol.PublishLogName(r.id.Key, "web")
-	for _, line := range []string{"Initializing publish process for web...", "Starting image build...", "App build has finished, Starting to publish..."} {
-		if !r.log.contains(pub + ": " + line) {
-			t.Errorf("the publish log lacks %q", line)
-		}
-	}
-	pushed := r.imageID(r.prodImage("1.0.0"))
-	if pushed == "" || pushed != r.imageID(r.devImage()) {
-		t.Errorf("the version is image %q, built was %q", pushed, r.imageID(r.devImage()))
-	}
-	if err := r.engine.RemoveImage(t.Context(), r.prodImage("1.0.0")); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.engine.Pull(t.Context(), r.prodImage("1.0.0"), nil, nil); err != nil {
-		t.Errorf("the registry does not have it: %v", err)
-	}
-	r.wish(protocol.Published, publishAs("1.0.1"))("REMOVED", "BUILDING", "BUILT", "PUBLISHING", "PUBLISHED")
-	r.wish(protocol.Running)("STARTING", "RUNNING")
-	r.wish(protocol.Removed)("DELETING", "REMOVED")
-	if r.imageID(r.prodImage("1.0.1")) == "" {
-		t.Error("removing the DEV app took the installed app's image")
-	}
-	r.wish(protocol.Published)
-	r.eventually("a publication without a version fails", func() bool { return strings.Contains(r.lastError(), "no version to publish") })
-}
-
-// slowPush holds pushes up until it is told, and ends them badly if so.
-type slowPush struct {
-	engine
-	mu      sync.Mutex
-	begun   chan struct{}
-	go_     chan struct{}
-	refused error
-}
-
-func (e *slowPush) Push(ctx context.Context, ref string, c *container.Credential, record func([]byte)) error {
-	close(e.begun)
-	select {
-	case <-e.go_:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if e.refused != nil {
-		return e.refused
-	}
-	return e.engine.Push(ctx, ref, c, record)
-}
-
-func TestAPublicationThatIsCalledOffLeavesTheInstalledVersionAlone(t *testing.T) {
-	t.Parallel()
-	for name, end := range map[string]func(r *rig, e *slowPush){
-		"called off": func(r *rig, e *slowPush) {
-			r.wish(protocol.Removed, func(q *protocol.AppRequest) { q.CancelTransition = true })("REMOVED")
-			if !r.log.contains("The app release was canceled") {
-				r.t.Error("the log does not say that it was called off")
-			}
-		},
-		"refused": func(r *rig, e *slowPush) {
-			e.refused = errors.New("denied: not yours")
-			before := len(r.states())
-			close(e.go_)
-			r.eventually("it fails", func() bool { return slices.Contains(r.states()[before:], "FAILED") })
-			if got := r.lastError(); !strings.Contains(got, "denied: not yours") {
-				r.t.Errorf("reported %q", got)
-			}
-		},
-		"the agent ends": func(r *rig, e *slowPush) {
-			r.stop()
-			r.engine = e.engine
-			// Nobody wants it any more when the agent comes back.
-			r.start()
-			r.wish(protocol.Present)
-			r.settled(protocol.Present)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newDevRig(t)
-			testenv.PushImage(t, r.prodImage("1"), "", "", testenv.App{Version: "installed", Env: []string{"TESTAPP_SERVE=8080"}})
-			if err := r.engine.Pull(t.Context(), r.prodImage("1"), nil, nil); err != nil {
-				t.Fatal(err)
-			}
-			installed := r.imageID(r.prodImage("1"))
-			r.stop()
-			e := &slowPush{engine: r.engine, begun: make(chan struct{}), go_: make(chan struct{})}
-			r.engine = e
-			r.start()
-			r.upload(source(t))
-			published := r.wish(protocol.Published, publishAs("1"))
-			select {
-			case <-e.begun:
-			case <-time.After(time.Minute):
-				t.Fatalf("no push: %q", r.states())
-			}
-			published("REMOVED", "BUILDING", "BUILT", "PUBLISHING")
-			if r.imageID(r.prodImage("1")) == installed {
-				t.Fatal("the push does not send what was built")
-			}
-			end(r, e)
-			r.eventually("the installed version has its name back", func() bool { return r.imageID(r.prodImage("1")) == installed })
-		})
-	}
-}
-
-func TestABuildIsCalledOff(t *testing.T) {
-	t.Parallel()
-	r := newDevRig(t)
-	r.upload(source(t))
-	r.wish(protocol.Built)("REMOVED", "BUILDING", "BUILT", "PRESENT")
-	r.upload(slowSource(t, "60"))
-	building := r.wish(protocol.Built)
-	building("REMOVED", "BUILDING")
-	begun := time.Now()
-	r.wish(protocol.Present, func(q *protocol.AppRequest) { q.CancelTransition = true })("PRESENT")
-	if !r.log.contains("The build stream was canceled") {
-		t.Errorf("the log does not say so: %q", r.log.lines)
-	}
-	if r.imageID(r.devImage()) == "" {
-		t.Error("the image of the build before is gone")
-	}
-	r.wish(protocol.Built)("REMOVED", "BUILDING")
-	r.wish(protocol.Removed, func(q *protocol.AppRequest) { q.CancelTransition = true })("REMOVED")
-	r.settled(protocol.Removed)
-	if r.imageID(r.devImage()) != "" {
-		t.Error("an image of a removed app is still there")
-	}
-	if time.Since(begun) > 40*time.Second {
-		t.Errorf("two builds took %s to be called off", time.Since(begun))
-	}
-}
-
-func TestAWishThatArrivesDuringABuildIsFollowedAfterIt(t *testing.T) {
-	t.Parallel()
-	r := newDevRig(t)
-	r.upload(slowSource(t, "1.5"))
-	r.wish(protocol.Built)("REMOVED", "BUILDING")
-	r.wish(protocol.Running)("BUILT", "STARTING", "RUNNING")
-
-	// The same wish again, for the same files, is met by the build under way.
-	r.upload(slowSource(t, "1.5"))
-	again := r.wish(protocol.Built)
-	again("STOPPING", "PRESENT", "REMOVED", "BUILDING")
-	r.wish(protocol.Built)("BUILT", "PRESENT")
-	r.stop()
-	before := len(r.states())
-	r.start()
-	r.wish(protocol.Present)("PRESENT")
-	if got := r.states()[before:]; slices.Contains(got, "BUILDING") {
-		t.Errorf("built once more: %q", got)
-	}
-}
-
-func TestABuildThatWasCutOffIsMadeAgainButNotForEver(t *testing.T) {
-	t.Parallel()
-	r := newDevRig(t)
-	r.upload(slowSource(t, "60"))
-	r.wish(protocol.Built)("REMOVED", "BUILDING")
-	for range maxBuilds - 1 {
-		before := len(r.states())
-		r.stop()
-		r.start()
-		r.eventually("it is built again", func() bool { return slices.Contains(r.states()[before:], "BUILDING") })
-	}
-	r.stop()
-	r.start()
-	r.eventually("it is given up", func() bool { return strings.Contains(r.lastError(), "cut off 3 times") })
-	r.stop()
-	before := len(r.states())
-	r.start()
-	r.wish(protocol.Removed)
-	r.eventually("it is removed", func() bool { return slices.Contains(r.states()[before:], "REMOVED") })
-	if got := r.states()[before:]; slices.Contains(got, "BUILDING") {
-		t.Errorf("built again after it was given up: %q", got)
-	}
-}
-
-func TestLoginsOfABuildAreKeptNowhere(t *testing.T) {
-	t.Parallel()
-	r := newDevRig(t)
-	private := testenv.NewRegistry(t)
-	private.Require("dev", "hunter2")
-	base := private.Host + "/" + r.facts.Repository + "base:1"
-	testenv.PushImage(t, base, "dev", "hunter2", testenv.App{})
-	f := files{"Dockerfile": "FROM " + base + "\nENV A=1\n"}
-	r.upload(f)
-	login := func(password string) func(*protocol.AppRequest) {
-		return func(q *protocol.AppRequest) {
-			q.DockerCredentials = map[string]protocol.RegistryCredential{private.Host: {Username: "dev", Password: password}}
-		}
-	}
-	before := len(r.states())
-	r.wish(protocol.Built, login("wrong"))
-	r.eventually("a wrong login fails", func() bool { return slices.Contains(r.states()[before:], "FAILED") })
-	r.wish(protocol.Built, login("hunter2"))("REMOVED", "BUILDING", "BUILT", "PRESENT")
-	r.stop()
-	raw, err := os.ReadFile(filepath.Join(r.dir, "state.bolt"))
-	if err != nil || bytes.Contains(raw, []byte("hunter2")) {
-		t.Errorf("the login is in the database (%v)", err)
-	}
-	for _, image := range []string{r.devImage(), base} {
-		if err := r.engine.RemoveImage(t.Context(), image); err != nil && !errors.Is(err, container.ErrNotFound) {
-			t.Fatal(err)
-		}
-	}
-	// The wish is stored, and the agent ends before it is done.
-	wish := r.web(func(q *protocol.AppRequest) { q.Stage, q.Target = protocol.Dev, protocol.Built; login("hunter2")(q) })
-	r.start()
-	r.stop()
-	store := r.openStore()
-	if _, _, err := store.Want(wish, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	r.start()
-	r.eventually("the restart says what it lacks", func() bool {
-		return strings.Contains(r.lastError(), "not kept over a restart") && strings.Contains(r.lastError(), private.Host)
-	})
 }
 
 func TestADevelopersAppThatCrashesStaysDown(t *testing.T) {
@@ -634,12 +294,36 @@ func (r *rig) never(what string, wait time.Duration, happens func() bool) {
 	}
 }
 
-// openStore opens the database of a rig that is stopped.
-func (r *rig) openStore() *device.Store {
-	r.t.Helper()
-	store, err := device.Open(filepath.Join(r.dir, "state.bolt"), zerolog.Nop())
-	if err != nil {
-		r.t.Fatal(err)
+func TestAListTellsADevelopersAppNothingButThatItIsKnown(t *testing.T) {
+	t.Parallel()
+	r := newDevRig(t)
+	r.upload(source(t))
+	r.wish(protocol.Built)("REMOVED", "BUILDING", "BUILT", "PRESENT")
+	r.wish(protocol.Running)("STARTING", "RUNNING")
+	row := func(key uint64, current protocol.State) map[string]any {
+		return map[string]any{"app_key": key, "app_name": "web", "stage": "DEV", "target_state": "REMOVED", "current_state": string(current)}
 	}
-	return store
+	sync := func(rows ...any) {
+		t.Helper()
+		if _, err := r.apps.Sync(rows, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sync(row(r.id.Key, protocol.Running))
+	r.never("a list changed a developer's app", 3*r.waits.Look/2, func() bool {
+		c := r.container(r.cn())
+		return c == nil || c.Status != container.StatusRunning
+	})
+	before := len(r.states())
+	sync(row(r.id.Key, protocol.Failed))
+	r.eventually("a studio that sees it wrongly is told", func() bool {
+		got := r.states()[before:]
+		return len(got) == 1 && got[0] == "RUNNING"
+	})
+	lost := r.id.Key + 1
+	sync(row(r.id.Key, protocol.Running), row(lost, protocol.Running))
+	r.eventually("a studio that sees what is not here is told", func() bool { return slices.Equal(r.studio.states(lost), []string{"REMOVED"}) })
+	sync(map[string]any{"app_key": lost + 1, "app_name": "other", "stage": "PROD", "target_state": "REMOVED", "current_state": "REMOVED"})
+	r.eventually("what the studio does not know goes", func() bool { return r.container(r.cn()) == nil })
+	r.settled(protocol.Removed)
 }

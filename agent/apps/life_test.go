@@ -407,25 +407,9 @@ func TestReportsMadeOfflineArriveWhenTheLinkIsBack(t *testing.T) {
 	}
 }
 
-func TestOtherKindsOfAppsAreKeptAndLeftAlone(t *testing.T) {
+func TestWishesThatNothingCanFulfilAreRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	for _, change := range []func(*protocol.AppRequest){
-		func(a *protocol.AppRequest) {
-			a.AppKey, a.Stage = r.id.Key+1, protocol.Dev
-			a.DockerCompose = map[string]any{"services": map[string]any{"web": map[string]any{"image": "x"}}}
-		},
-	} {
-		req := r.web(change)
-		err := r.apps.Request(t.Context(), req)
-		var answer *protocol.Error
-		if !errors.As(err, &answer) || answer.Text != "not supported by this version" {
-			t.Errorf("Request = %v", err)
-		}
-		if _, ok, err := r.store.Wanted(req.ID()); !ok || err != nil {
-			t.Errorf("the wish for %s is not kept (%v)", req.ID(), err)
-		}
-	}
 	for _, s := range []protocol.State{protocol.Built, protocol.Published, protocol.Failed} {
 		if err := r.apps.Request(t.Context(), r.web(target(s))); err == nil {
 			t.Errorf("%s was accepted for an installed app", s)

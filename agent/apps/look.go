@@ -344,6 +344,9 @@ func (a *Apps) recall(have *device.Actual, seen sight) {
 	if seen.jobs {
 		have.Version = c.Labels[labelVersion]
 	}
+	if have.Stage == protocol.Dev {
+		have.Version = devVersion // the reference leaves that tag away
+	}
 	_, _ = fmt.Sscan(c.Labels[labelRelease], &have.ReleaseKey)
 	have.HostPorts = map[string]uint16{}
 	for _, c := range seen.parts {

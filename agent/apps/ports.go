@@ -245,6 +245,27 @@ func (h *hostPorts) check(id protocol.AppID, wire string, declared, port uint16)
 	return protocol.PortAvailable
 }
 
+// publishers counts the services that publish a declared port, by what runs or
+// what is wanted.
+func publishers(have map[string]uint16, definition map[string]any, wire string, declared uint16) int {
+	found := map[string]bool{}
+	for slot := range have {
+		if service, w, port, ok := parseSlot(slot); ok && service != "" && w == wire && port == declared {
+			found[service] = true
+		}
+	}
+	listed, _ := services(definition) // of a bad one nothing is published
+	for name, s := range listed {
+		entries, _ := s["ports"].([]any)
+		for _, entry := range entries {
+			if p, ok := parsePort(entry); ok && p.wire == wire && p.declared() == declared {
+				found[name] = true
+			}
+		}
+	}
+	return len(found)
+}
+
 // CheckHostPort says why an app may not have a host port, "" if it may.
 func (a *Apps) CheckHostPort(_ context.Context, q protocol.CheckHostPortArgs) (protocol.PortReason, error) {
 	wire := protocol.PortRule{Protocol: q.Protocol}.Wire()
@@ -252,14 +273,12 @@ func (a *Apps) CheckHostPort(_ context.Context, q protocol.CheckHostPortArgs) (p
 	if err != nil {
 		return "", err
 	}
-	services := 0
-	for slot := range have.HostPorts {
-		if service, w, port, ok := parseSlot(slot); ok && service != "" && w == wire && port == q.Port {
-			services++
-		}
+	wish, _, err := a.cfg.Store.Wanted(q.App)
+	if err != nil {
+		return "", err
 	}
-	if services > 1 { // one rule, and several that it may mean
-		return protocol.PortAmbiguous, nil
+	if publishers(have.HostPorts, wish.Request.DockerCompose, wire, q.Port) > 1 {
+		return protocol.PortAmbiguous, nil // one rule, and several services that it may mean
 	}
 	return a.ports.check(q.App, wire, q.Port, q.HostPort), nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 
 	"reagent/container"
@@ -136,16 +134,7 @@ func (f single) end(ctx context.Context, j *job) error {
 
 func (f single) erase(ctx context.Context, j *job) error { return f.end(ctx, j) }
 
-// files of a developer's app are what it was built from.
-func (f single) files(j *job) error {
-	if j.have.Stage != protocol.Dev {
-		return nil
-	}
-	if err := os.Remove(f.w.a.archive(j.req())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("delete the app's archive: %w", err)
-	}
-	return nil
-}
+func (f single) files(*job) error { return nil }
 
 // keep has nothing to do: each version has a tag of its own.
 func (f single) keep(context.Context, *job) error { return nil }

@@ -125,7 +125,7 @@ func (a *Apps) compare(w *worker, r protocol.AppRequest) error {
 	if err != nil {
 		return err
 	}
-	if recorded && have.State != r.Current && (!have.State.Transient() || have.State == protocol.Published) && drivable(r) {
+	if recorded && have.State != r.Current && (!have.State.Transient() || have.State == protocol.Published) {
 		w.untold.Store(true)
 		w.poke()
 	}
@@ -145,7 +145,7 @@ func (a *Apps) driven(asked time.Time) ([]device.Wanted, error) {
 	}
 	var out []device.Wanted
 	for _, w := range all {
-		if drivable(w.Request) && !since(asked, w.Time) {
+		if !since(asked, w.Time) {
 			out = append(out, w)
 		}
 	}
