@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ func states() Command {
 		More: `PORTS: the port on the device -> the app's own. STATE is what the device
 reported last, WANTED what was asked for, UPDATE what became of the last change of
 its version: a version that does not stay up is rolled back. A DEV copy has its
-stage behind its name.`,
+stage behind its name. Why an app failed, or went back, stands below the table.`,
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&question.Device, "device", "", "only this `DEVICE`")
 			f.StringVar(&question.App, "app", "", "only this `APP`")
@@ -41,11 +42,12 @@ stage behind its name.`,
 				if question.History > 0 {
 					return pastStates(out, c, list.States)
 				}
-				return table(out, "DEVICE APP VERSION STATE WANTED PORTS REPORTED UPDATE ERROR", list.States,
+				err := table(out, "DEVICE APP VERSION STATE WANTED PORTS REPORTED UPDATE", list.States,
 					fmt.Sprintf("no apps on devices: deploy one with %q", c.Name+" deploy APP DEVICE"),
 					func(r protocol.AppOnDeviceRow) []string {
-						return []string{r.DeviceName, appStage(r), r.Version, state(r), wanted(r), ports(r.Ports), ago(c.Now(), r.Reported), lastUpdate(c, r.LastUpdate), r.Error}
+						return []string{r.DeviceName, appStage(r), r.Version, state(r), wanted(r), ports(r.Ports), ago(c.Now(), r.Reported), lastUpdate(c, r.LastUpdate)}
 					})
+				return errors.Join(err, reasons(out, list.States))
 			})
 		},
 	}
@@ -94,10 +96,23 @@ func lastUpdate(c *Call, u *protocol.UpdateRow) string {
 	if u.Outcome != protocol.UpdateRuns {
 		text += " " + ago(c.Now(), u.Time)
 	}
-	if u.Reason != "" {
-		text += ": " + u.Reason
-	}
 	return text
+}
+
+// reasons are why apps failed or went back to an earlier version. They are too
+// long for a table.
+func reasons(out io.Writer, rows []protocol.AppOnDeviceRow) error {
+	var told error
+	for _, r := range rows {
+		why := r.Error
+		if why == "" && r.LastUpdate != nil {
+			why = r.LastUpdate.Reason
+		}
+		if why != "" && told == nil {
+			_, told = fmt.Fprintf(out, "\n%s on %s: %s\n", printable(appStage(r)), printable(r.DeviceName), printable(why))
+		}
+	}
+	return told
 }
 
 // A past is a line of the history of states.
