@@ -468,6 +468,9 @@ func (a *Apps) ImagesInUse(context.Context) (repositories, references []string, 
 		}
 	}
 	for _, w := range wanted {
+		if w.Request.Target.Settled() == protocol.Published { // on its way to the registry
+			note(protocol.AppID{Key: w.Request.AppKey, Stage: protocol.Prod}, w.Request.AppName, w.Request.Version)
+		}
 		if !goes(w.Request) {
 			note(w.Request.ID(), w.Request.AppName, w.Request.PresentVersion, w.Request.NewestVersion)
 			references = append(references, madeImages(&device.Made{Compose: w.Request.DockerCompose})...)

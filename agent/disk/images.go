@@ -105,7 +105,10 @@ func (n needs) superfluous(image container.Image) []string {
 		if _, _, _, _, ours := protocol.ParseImageName(name); !ours || !tagged {
 			continue
 		}
-		installed := slices.Contains(n.repositories, n.prefix+name)
+		// A compose app's services have repositories of their own below the app's.
+		installed := slices.ContainsFunc(n.repositories, func(of string) bool {
+			return n.prefix+name == of || strings.HasPrefix(n.prefix+name, of+"_")
+		})
 		if !slices.Contains(n.references, ref) && (n.all || !installed) {
 			refs = append(refs, ref)
 		}

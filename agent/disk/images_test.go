@@ -26,6 +26,7 @@ func TestOnlyUnneededTagsOfOurAppsAreSuperfluous(t *testing.T) {
 		{"the one for a roll-back stays", container.Image{ID: "b", Tags: []string{ours + "prod_amd64_6_web:1"}}, nil, nil},
 		{"another version goes when all is asked for", container.Image{ID: "c", Tags: []string{ours + "prod_amd64_6_web:0.9"}}, nil, []string{ours + "prod_amd64_6_web:0.9"}},
 		{"an app that is not installed goes", container.Image{ID: "d", Tags: []string{ours + "prod_amd64_7_old:1"}}, []string{ours + "prod_amd64_7_old:1"}, []string{ours + "prod_amd64_7_old:1"}},
+		{"so does a service's of an installed app", container.Image{ID: "s", Tags: []string{ours + "prod_amd64_6_web_db:0.9"}}, nil, []string{ours + "prod_amd64_6_web_db:0.9"}},
 		{"a name that only begins alike is another app", container.Image{ID: "e", Tags: []string{ours + "prod_amd64_6_web2:1"}}, []string{ours + "prod_amd64_6_web2:1"}, []string{ours + "prod_amd64_6_web2:1"}},
 		{"an image in use stays", container.Image{ID: "sha256:running", Tags: []string{ours + "prod_amd64_7_old:2"}}, nil, nil},
 		{"nobody else's goes", container.Image{ID: "f", Tags: []string{"postgres:16", "registry.example/apps/prod_amd64_7_old:1", "prod_amd64_7_old:1"}}, nil, nil},
