@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	dockercontainer "github.com/docker/docker/api/types/container"
 	"github.com/rs/zerolog"
@@ -215,4 +217,46 @@ func TestADiskThatAppsFillIsRefusedReclaimedAndSurvived(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWhatFillsTheDiskIsEnded has a build, and then an app, write until there is
+// no room.
+func TestWhatFillsTheDiskIsEnded(t *testing.T) {
+	t.Parallel()
+	c := newCrowded(t)
+	web, greedy := c.app("web"), c.app("greedy")
+	c.Release(web, rig.Release{Version: "1.0.0"})
+	c.Release(greedy, rig.Release{Version: "1.0.0", Image: testenv.App{Env: []string{"TESTAPP_FILL=/hoard", "TESTAPP_EVERY=50ms"}}})
+	agent := c.start(quick(t))
+	c.run(web, "1.0.0")
+
+	folder := t.TempDir()
+	for name, content := range map[string]string{
+		"Dockerfile": "FROM scratch\nCOPY testapp /testapp\nENV TESTAPP_FILL=/hoard TESTAPP_EVERY=100ms\nRUN [\"/testapp\"]\n",
+		"testapp":    string(testenv.Testapp(t)),
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.leave(90 * mb)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	push := exec.CommandContext(ctx, testenv.Program(t, "./cmd/reagent-studio", false), "dev", "push", folder, c.device.Serial, "--app", c.app("built"), "--no-run")
+	push.Env = append(os.Environ(), "REAGENT_STUDIO_PROFILE="+filepath.Join(c.studio.Data, "cli.json"))
+	said, err := push.CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "nearly full") {
+		t.Errorf("a build that never ends on a disk that does: %v\n%s", err, said)
+	}
+	c.status(protocol.Connected)
+	c.wait(web, protocol.Running, "1.0.0")
+
+	c.Deploy(greedy, c.device.Serial, "1.0.0", nil)
+	c.status(protocol.Emergency)
+	c.refused(greedy, "nearly full")
+	c.refused(web, "nearly full")
+	c.Remove(greedy, c.device.Serial, true)
+	c.status(protocol.Connected)
+	c.wait(web, protocol.Running, "1.0.0")
+	agent.Terminate(syscall.SIGTERM, wellBehaved)
 }

@@ -3,6 +3,7 @@
 //
 //	TESTAPP_LINES=n           print "line 1" to "line n" at the start
 //	TESTAPP_EVERY=duration    print "tick 1", "tick 2", … after each duration
+//	TESTAPP_FILL=path         make a file a megabyte longer at each tick
 //	TESTAPP_STDERR=text       print text to the standard error
 //	TESTAPP_SERVE=port        answer HTTP: / is the environment as JSON, /file/PATH a file
 //	TESTAPP_EXIT=code         end with this code …
@@ -16,6 +17,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -79,6 +81,11 @@ func run() error {
 		case <-tick:
 			fmt.Printf("tick %d\n", ticks)
 			ticks++
+			if path := os.Getenv("TESTAPP_FILL"); path != "" {
+				if err := lengthen(path); err != nil {
+					fmt.Println(err)
+				}
+			}
 		case <-exit:
 			os.Exit(number("EXIT"))
 		case <-unhealthy:
@@ -93,6 +100,15 @@ func run() error {
 			fmt.Println("not terminated")
 		}
 	}
+}
+
+func lengthen(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 1<<20))
+	return errors.Join(err, f.Close())
 }
 
 func handler() http.Handler {
