@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,17 +28,11 @@ func dataRoot(engine *container.Engine) func(context.Context) (string, error) {
 			return "", nil // elsewhere engines live in a machine of their own
 		}
 		info, err := engine.Ping(ctx)
-		root := info.DataRoot
-		if err != nil || root == "" {
-			root = defaultRoot
-		}
+		root := cmp.Or(info.DataRoot, defaultRoot)
 		if _, statErr := os.Stat(root); statErr != nil {
-			if err != nil {
-				return "", err
-			}
-			return "", fmt.Errorf("the engine's folder is not on this machine: %w", statErr)
+			return "", errors.Join(err, fmt.Errorf("the engine's folder is not on this machine: %w", statErr))
 		}
-		return root, nil
+		return root, err
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // do.
 type Config struct {
 	// DataRoot is the engine's folder on this machine; "" when the engine is
-	// elsewhere and none of our business.
+	// elsewhere and none of our business. With an error it is a guess.
 	DataRoot func(context.Context) (string, error)
 	// Folders are the agent's: the first holds the apps' files, another one
 	// perhaps its state.
@@ -282,11 +282,14 @@ func (g *Guard) findRoot(ctx context.Context) {
 	root, err := g.cfg.DataRoot(limited)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err != nil {
+	switch {
+	case err == nil:
+		g.rootAsked, g.engine.path = time.Now(), root
+	case g.engine.path == "" && root != "":
+		g.engine.path = root // most likely; the next look asks again
+	case g.engine.path == "":
 		g.blind(g.engine, err)
-		return // what it was stays; the next look asks again
 	}
-	g.rootAsked, g.engine.path = time.Now(), root
 }
 
 // measure looks at one disk. g.mu is held.

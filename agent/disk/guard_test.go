@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -313,6 +314,37 @@ func TestAnEngineThatDoesNotAnswerIsAskedAgain(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if g.Critical() == nil {
 			t.Error("the engine's disk is still unknown")
+		}
+	})
+}
+
+func TestWhereTheEngineMostLikelyIsIsWatchedUntilItAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(100*GiB, 50*GiB)
+		m.disks["/likely"] = filesystem.Space{Total: 100 * GiB, Free: GiB / 2}
+		var answers atomic.Bool
+		m.guard = New(Config{
+			DataRoot: func(context.Context) (string, error) {
+				if answers.Load() {
+					return "/engine", nil
+				}
+				return "/likely", errors.New("no engine")
+			},
+			Folders: []string{"/nowhere/apps"}, Changed: func() {}, Free: m.free, Same: apart, Log: zerolog.Nop(),
+		})
+		g := m.start(t)
+		if g.Critical() == nil {
+			t.Error("a full disk was not seen before the engine answered")
+		}
+		answers.Store(true)
+		time.Sleep(time.Minute)
+		if err := g.Critical(); err != nil {
+			t.Errorf("the engine is elsewhere: %v", err)
+		}
+		answers.Store(false) // it is where it was
+		time.Sleep(time.Hour)
+		if err := g.Critical(); err != nil {
+			t.Errorf("a guess won over what the engine had said: %v", err)
 		}
 	})
 }
