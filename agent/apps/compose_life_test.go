@@ -229,16 +229,13 @@ func TestLifeOfAComposeApp(t *testing.T) {
 	}
 }
 
-// definitionOf is what compose was given last.
-func (r *rig) definitionOf() map[string]any {
-	r.t.Helper()
-	text, err := os.ReadFile(filepath.Join(r.dir, "apps", "compose", "web", definitionFile))
+func writeJSON(t *testing.T, path string, v any) {
+	t.Helper()
+	text, err := json.Marshal(v)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	var out map[string]any
-	if err := json.Unmarshal(text, &out); err != nil {
-		r.t.Fatal(err)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return out
 }

@@ -40,7 +40,11 @@ func (f single) ports(j *job, m making) ([]portNeed, error) {
 	return needs(m.r.Stage, m.r.Ports, bound), nil
 }
 
-func (f single) hash(m making, _ sight) string { return f.w.a.define(m).hash() }
+// hash goes by what the container that is there has of its image's labels: those
+// of a version do not change.
+func (f single) hash(m making, seen sight) string {
+	return f.w.a.define(m, seen.there() && asksForLess(seen.parts[0].Labels)).hash()
+}
 
 func (f single) complete(*job) bool { return true }
 
@@ -48,7 +52,11 @@ func (f single) complete(*job) bool { return true }
 // one in its place.
 func (f single) start(ctx context.Context, j *job, m making, vars []variable) (made bool, err error) {
 	w, e := f.w, f.w.a.cfg.Engine
-	spec := w.a.spec(m, j.have.HostPorts, vars)
+	image, err := e.Image(ctx, w.a.image(m.r, m.version))
+	if err != nil && !errors.Is(err, container.ErrNotFound) { // one that is missing is missed below
+		return false, fmt.Errorf("look at the image: %w", err)
+	}
+	spec := w.a.spec(m, asksForLess(image.Labels), j.have.HostPorts, vars)
 	if j.seen.there() {
 		if f.reusable(j, spec) {
 			if err := e.Start(ctx, j.seen.parts[0].ID); err == nil || !w.replaceable(ctx, j, err) {

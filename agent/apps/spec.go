@@ -27,6 +27,14 @@ const (
 	labelHash    = "reagent.config"
 )
 
+// labelPrivileged is for the authors of images: "false" asks for no more rights
+// than any container has (design S25).
+const labelPrivileged = "reagent.privileged"
+
+// asksForLess tells whether an image, or a container made from it, wants no
+// privileges.
+func asksForLess(labels map[string]string) bool { return labels[labelPrivileged] == "false" }
+
 // parkedPrefix begins the name of an old container during an update (design
 // S16). No version of the reference takes such a name for an app's.
 const parkedPrefix = "reagent-parked-"
@@ -106,8 +114,9 @@ func projectName(id protocol.AppID, name string) string {
 
 func (a *Apps) sharedFolder() string { return filepath.Join(a.cfg.AppsDir, "shared") }
 
-// define is a single app as it should be made.
-func (a *Apps) define(m making) definition {
+// define is a single app as it should be made. less tells that its image asks for
+// no privileges.
+func (a *Apps) define(m making, less bool) definition {
 	r := m.r
 	return definition{
 		Image:       a.image(r, m.version),
@@ -115,7 +124,7 @@ func (a *Apps) define(m making) definition {
 		Template:    r.EnvironmentTemplate,
 		Ports:       r.Ports,
 		NetworkMode: "bridge",
-		Privileged:  a.cfg.Privileged,
+		Privileged:  a.cfg.Privileged && !less,
 		Mounts: []container.Mount{
 			{Source: a.sharedFolder(), Target: "/shared"},
 			{Source: a.dataFolder(r), Target: "/data"},
@@ -125,8 +134,8 @@ func (a *Apps) define(m making) definition {
 
 // spec is the container to create for a wish (life §3.3). ports are the managed
 // host ports by "tcp/8080".
-func (a *Apps) spec(m making, ports map[string]uint16, vars []variable) container.Spec {
-	r, d := m.r, a.define(m)
+func (a *Apps) spec(m making, less bool, ports map[string]uint16, vars []variable) container.Spec {
+	r, d := m.r, a.define(m, less)
 	s := container.Spec{
 		Name:        protocol.ContainerName(r.Stage, r.AppKey, r.AppName),
 		Image:       d.Image,
