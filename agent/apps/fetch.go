@@ -153,10 +153,10 @@ func (a *Apps) atOwnRegistry(ref string) bool {
 // interrupted tells whether the download goes on although an attempt failed: it
 // has begun, the link is to blame, and it is not dead for good. What was refused
 // fails, and what never began, so that whoever waits for it reads why. Nor does an
-// installed version that is to run wait for a link: it is started before the
-// download is tried again.
+// installed version that is to run, to stop, or to be judged wait for a link: that
+// is done before the download is tried again.
 func (d *download) interrupted(err error) bool {
-	waits := d.j.installed() && !d.j.seen.runs() && d.j.req().Target.Settled() == protocol.Running
+	waits := d.j.have.Swap != nil || d.j.installed() && d.j.seen.runs() != (d.j.req().Target.Settled() == protocol.Running)
 	return !waits && d.begun && (errors.Is(err, container.ErrNetwork) || errors.Is(err, errOffline)) &&
 		time.Since(d.heard) < d.w.a.cfg.Waits.PullPatience
 }

@@ -66,7 +66,8 @@ func color(r protocol.AppRequest) string {
 // checkPorts: no two apps have the same host port, and an app keeps its own.
 func (w *world) checkPorts(a *modelApp, have device.Actual, used map[string]protocol.AppID) {
 	for declared, port := range have.HostPorts {
-		key := portKey(declared[:3], port)
+		_, wire, _, _ := parseSlot(declared)
+		key := portKey(wire, port)
 		if other, twice := used[key]; twice {
 			w.complain("host port %s is %s's and %s's", key, other, a.id)
 		}
@@ -87,65 +88,103 @@ func (w *world) checkData(a *modelApp) {
 		w.complain("%s: its data is lost: %v", a.id, err)
 		a.data = false
 	}
+	if a.project && a.volume && w.volumes(a) == 0 {
+		w.complain("%s: its volume is lost", a.id)
+		a.volume = false
+	}
 }
 
 func (w *world) kept(a *modelApp) string {
 	return filepath.Join(w.dir, "apps", strings.ToLower(string(a.id.Stage)), strings.ToLower(a.name), "kept")
 }
 
+// volumes counts those of a project.
+func (w *world) volumes(a *modelApp) (n int) {
+	w.engine.mu.Lock()
+	defer w.engine.mu.Unlock()
+	for _, labels := range w.engine.volumes {
+		if a.project && labels[labelProject] == projectName(a.id, a.name) {
+			n++
+		}
+	}
+	return n
+}
+
 // checkContainers: one that is as wanted stays (rule 3), and there is never more
 // than the app and what it was before (rule 5).
 func (w *world) checkContainers(a *modelApp, have device.Actual, known bool, wish device.Wanted) {
 	mine := w.engine.all(a.owned)
-	if len(mine) > 2 {
+	if most := map[bool]int{false: 2, true: 3}[a.project]; len(mine) > most {
 		w.complain("%s has %d containers", a.id, len(mine))
 	}
 	if w.engine.away() {
 		return
 	}
-	if s := a.steady; s.id != "" {
-		i := slices.IndexFunc(mine, func(c container.Container) bool { return c.ID == s.id })
+	for _, id := range a.steady.ids {
+		i := slices.IndexFunc(mine, func(c container.Container) bool { return c.ID == id })
 		switch {
 		case i < 0:
-			w.complain("%s: container %.6s was as wanted and is gone", a.id, s.id)
-		case s.runs && mine[i].Status != container.StatusRunning:
-			w.complain("%s: container %.6s was as wanted and is %s", a.id, s.id, mine[i].Status)
+			w.complain("%s: container %.6s was as wanted and is gone", a.id, id)
+		case a.steady.runs && mine[i].Status != container.StatusRunning:
+			w.complain("%s: container %.6s was as wanted and is %s", a.id, id, mine[i].Status)
 		}
-		a.steady = steady{}
 	}
-	named := w.engine.all(a.named)
+	a.steady = steady{}
+	named := w.engine.all(a.stays)
 	a.leaves = a.leaves && len(named) > 0
 	told := w.engine.with(func(c *smallContainer) bool { return a.named(c) && c.told }, func(*smallContainer) {})
-	if a.wish != nil && !a.leaves && !told && len(named) == 1 && known && w.asWanted(have, wish.Request, named[0]) {
+	if a.wish != nil && !a.leaves && !told && known && w.asWanted(a, have, wish.Request, named) {
 		v := have.Version
 		a.stray = false
-		a.steady = steady{named[0].ID, w.engine.behaviour(named[0].ImageID).ends == 0}
+		a.steady = steady{runs: true}
+		for _, c := range named {
+			a.steady.ids = append(a.steady.ids, c.ID)
+			a.steady.runs = a.steady.runs && w.engine.behaviour(c.ImageID).ends == 0
+		}
 		a.proved = lasting[v] && len(a.maybe) == 0 && !a.dev()
-		a.data = os.WriteFile(w.kept(a), nil, 0o600) == nil
+		a.data, a.volume = os.WriteFile(w.kept(a), nil, 0o600) == nil, a.project
 		maps.Copy(a.ports, have.HostPorts)
 	}
 }
 
-func (w *world) asWanted(have device.Actual, r protocol.AppRequest, c container.Container) bool {
+func (w *world) asWanted(a *modelApp, have device.Actual, r protocol.AppRequest, parts []container.Container) bool {
 	return have.State == protocol.Running && have.Swap == nil && r.Target.Settled() == protocol.Running &&
-		(!r.RequestUpdate || r.NewestVersion == have.Version) &&
-		c.Status == container.StatusRunning && versionOf(c.Image) == have.Version && w.made(have, r, c)
+		(!r.RequestUpdate || r.NewestVersion == have.Version) && w.up(a, have.Version, parts) && w.made(a, have, r, parts)
 }
 
-// made tells whether a container was made from a wish.
-func (w *world) made(have device.Actual, r protocol.AppRequest, c container.Container) bool {
-	want := "COLOR=" + color(r)
-	has := slices.ContainsFunc(c.Env, func(line string) bool { return strings.HasPrefix(line, "COLOR=") })
-	if has != (color(r) != "") || has && !slices.Contains(c.Env, want) {
-		return false
-	}
-	if len(c.Ports) != len(r.Ports) {
-		return false
-	}
-	for _, p := range r.Ports {
-		host := have.HostPorts[portKey(p.Wire(), p.Port)]
-		if host == 0 || !slices.Contains(c.Ports, container.Port{Container: p.Port, Host: host, Protocol: p.Wire()}) {
+// up tells whether a version runs, of which parts are all that stays.
+func (w *world) up(a *modelApp, version string, parts []container.Container) bool {
+	for _, c := range parts {
+		done := a.project && c.Status == container.StatusExited && c.ExitCode == 0 && w.engine.behaviour(c.ImageID).ends > 0
+		if c.Status != container.StatusRunning && !done {
 			return false
+		}
+	}
+	want := map[bool]int{false: 1, true: 2}[a.project]
+	at := slices.IndexFunc(parts, func(c container.Container) bool { return c.Image == w.of(a, version) })
+	return len(parts) == want && (a.dev() || at >= 0)
+}
+
+// made tells whether containers were made from a wish.
+func (w *world) made(a *modelApp, have device.Actual, r protocol.AppRequest, parts []container.Container) bool {
+	want := "COLOR=" + color(r)
+	for _, c := range parts {
+		has := slices.ContainsFunc(c.Env, func(line string) bool { return strings.HasPrefix(line, "COLOR=") })
+		if has != (color(r) != "") || has && !slices.Contains(c.Env, want) {
+			return false
+		}
+		service := c.Labels[labelService]
+		if service != "" && service != "web" {
+			continue
+		}
+		if len(c.Ports) != len(r.Ports) {
+			return false
+		}
+		for _, p := range r.Ports {
+			host := have.HostPorts[slotOf(service, p.Wire(), p.Port)]
+			if host == 0 || !slices.Contains(c.Ports, container.Port{Container: p.Port, Host: host, Protocol: p.Wire()}) {
+				return false
+			}
 		}
 	}
 	return true
@@ -287,6 +326,9 @@ func (w *world) checkGone(a *modelApp, known, wanted bool) {
 	if a.wish == nil {
 		return // no longer known to the studio: images and data stay
 	}
+	if left := w.volumes(a); left > 0 && !a.stray {
+		w.complain("%s should be gone; %d volumes are there", a.id, left)
+	}
 	left := slices.DeleteFunc(w.engine.references(w.repository(a)+":"), func(ref string) bool {
 		return strings.HasPrefix(versionOf(ref), "pub") // published from here, and not the app's
 	})
@@ -312,7 +354,7 @@ func (w *world) checkPresent(a *modelApp, have device.Actual, known bool) {
 	if !fetched(versionToRun(*r)) {
 		return
 	}
-	if !known || have.State != protocol.Present || !a.bare && !w.engine.has(w.repository(a)+":"+have.Version) {
+	if !known || have.State != protocol.Present || !a.bare && !w.engine.has(w.of(a, have.Version)) {
 		w.complain("%s: %s with version %q, want PRESENT and an image", a.id, have.State, have.Version)
 	}
 }
@@ -326,10 +368,9 @@ func (w *world) checkRunning(a *modelApp, have device.Actual, known bool, r prot
 		w.complain("%s is wanted, and there is no record", a.id)
 		return
 	}
-	named := w.engine.all(a.named)
-	runs := len(named) == 1 && named[0].Status == container.StatusRunning
-	v := have.Version
-	if a.proved && !(runs && lasting[versionOf(named[0].Image)]) {
+	v, parts := have.Version, w.engine.all(a.stays)
+	runs := w.up(a, v, parts)
+	if a.proved && !(runs && lasting[v]) {
 		w.complain("%s: a version that lasts ran before; now version %q is %s, runs %t", a.id, v, have.State, runs)
 	}
 	if r.RequestUpdate && lasting[r.NewestVersion] {
@@ -341,7 +382,7 @@ func (w *world) checkRunning(a *modelApp, have device.Actual, known bool, r prot
 	if !lasting[v] {
 		return // it comes and goes
 	}
-	if !runs || versionOf(named[0].Image) != v {
+	if !runs {
 		w.complain("%s: version %q is %s and does not run", a.id, v, have.State)
 		return
 	}
@@ -352,14 +393,14 @@ func (w *world) checkRunning(a *modelApp, have device.Actual, known bool, r prot
 	if have.Swap != nil {
 		w.complain("%s: an update has not ended: %+v", a.id, *have.Swap)
 	}
-	if left := w.engine.all(a.owned); len(left) > 1 {
+	if left := w.engine.all(a.owned); len(left) > map[bool]int{false: 1, true: 3}[a.project] {
 		w.complain("%s: %d containers are left", a.id, len(left))
 	}
 	if r.RequestUpdate && r.NewestVersion != v {
 		return // what is wanted of another version is not for this one
 	}
-	if !w.made(have, r, named[0]) {
-		w.complain("%s: the container is not as wanted: %v %v", a.id, named[0].Env, named[0].Ports)
+	if !w.made(a, have, r, parts) {
+		w.complain("%s: what runs is not as wanted: %v %v", a.id, parts[0].Env, parts[0].Ports)
 	}
 	w.checkTold(a, have, r)
 }
@@ -451,7 +492,8 @@ func (w *world) checkTold(a *modelApp, have device.Actual, r protocol.AppRequest
 	told := w.studio.of(a.id).ports
 	w.studio.mu.Unlock()
 	for _, rule := range r.Ports {
-		port := have.HostPorts[portKey(rule.Wire(), rule.Port)]
+		service := map[bool]string{true: "web"}[a.project]
+		port := have.HostPorts[slotOf(service, rule.Wire(), rule.Port)]
 		knows := func(t protocol.PortRule) bool {
 			return t.Port == rule.Port && t.Wire() == rule.Wire() && t.HostPort == port
 		}

@@ -41,9 +41,10 @@ type smallEngine struct {
 
 	mu         sync.Mutex
 	mode       engineMode
-	changed    chan struct{}        // closed when mode changes
-	does       map[string]blueprint // what an image does, by its id
-	pushed     map[string]string    // what the registry was given, id by reference
+	changed    chan struct{}                // closed when mode changes
+	does       map[string]blueprint         // what an image does, by its id
+	pushed     map[string]string            // what the registry was given, id by reference
+	volumes    map[string]map[string]string // labels by name
 	containers []*smallContainer
 	streams    map[*eventStream]bool
 	deaf       int // so many events to come are lost
@@ -91,7 +92,7 @@ func newSmallEngine() *smallEngine {
 	return &smallEngine{
 		linked: func() bool { return true }, guard: func(string, *smallContainer) {}, drops: func(string) {},
 		images: map[string]string{}, prints: map[string]blueprint{}, taken: map[string]bool{},
-		does: map[string]blueprint{}, pushed: map[string]string{},
+		does: map[string]blueprint{}, pushed: map[string]string{}, volumes: map[string]map[string]string{},
 		changed: make(chan struct{}), streams: map[*eventStream]bool{},
 	}
 }

@@ -191,6 +191,18 @@ func (m *mortalEngine) Push(ctx context.Context, ref string, c *container.Creden
 	return m.l.call(func() error { return m.e.Push(ctx, ref, c, record) })
 }
 
+func (m *mortalEngine) Volumes(ctx context.Context, labels map[string]string) ([]container.Volume, error) {
+	return lived(m.l, func() ([]container.Volume, error) { return m.e.Volumes(ctx, labels) })
+}
+
+func (m *mortalEngine) RemoveVolume(ctx context.Context, name string) error {
+	return m.l.call(func() error { return m.e.RemoveVolume(ctx, name) })
+}
+
+func (m *mortalEngine) RemoveNetworks(ctx context.Context, labels map[string]string) error {
+	return m.l.call(func() error { return m.e.RemoveNetworks(ctx, labels) })
+}
+
 // A mortalStore is the store as one life reaches it. Its disk can be full.
 type mortalStore struct {
 	*device.Store
@@ -412,7 +424,7 @@ func (w *world) begin() error {
 	l.apps, err = New(Config{
 		AppsDir: filepath.Join(w.dir, "apps"), Arch: "amd64", Privileged: true, HostPaths: func() []string { return nil },
 		Facts: w.known, LANIP: func() string { return "" }, GPU: func() bool { return false },
-		Store: &mortalStore{store, l, w}, Engine: &mortalEngine{l: l, e: w.engine}, Studio: &mortalStudio{l, w.studio},
+		Store: &mortalStore{store, l, w}, Engine: &mortalEngine{l: l, e: w.engine}, Compose: smallCompose{l, w.engine}, Studio: &mortalStudio{l, w.studio},
 		AppLog: silent{}, Log: w.log, Waits: ProductWaits(),
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"reagent/container"
@@ -121,6 +122,12 @@ func newWish(w *world, a *modelApp, r *rand.Rand) protocol.AppRequest {
 		q.NewReleaseKey = releaseOf(q.NewestVersion)
 	}
 	settings(&q, r)
+	if a.project {
+		q.DockerCompose = w.definition(q.PresentVersion, q)
+		if q.RequestUpdate {
+			q.NewDockerCompose = w.definition(q.NewestVersion, q)
+		}
+	}
 	return q
 }
 
@@ -166,6 +173,12 @@ func wish(w *world, r *rand.Rand) string {
 	q := newWish(w, a, r)
 	if a.wish != nil && r.IntN(3) > 0 { // most wishes change one thing
 		q.Environment, q.Ports = a.wish.Environment, a.wish.Ports
+		if a.project {
+			q.DockerCompose = w.definition(q.PresentVersion, q)
+			if q.RequestUpdate {
+				q.NewDockerCompose = w.definition(q.NewestVersion, q)
+			}
+		}
 	}
 	directly := r.IntN(5) > 0
 	w.want(a, q, directly)
@@ -260,6 +273,9 @@ func forgotten(w *world, r *rand.Rand) string {
 
 func containerEnds(w *world, r *rand.Rand) string {
 	a, exit := w.any(r), pick(r, 0, 1, 137)
+	if a.project && exit == 0 {
+		exit = 2 // a service that ends with 0 has done its work
+	}
 	w.engine.with(a.named, func(c *smallContainer) {
 		if c.Status == container.StatusRunning {
 			w.engine.die(c, exit)
@@ -287,7 +303,7 @@ func containerPaused(w *world, r *rand.Rand) string {
 func containerLost(w *world, r *rand.Rand) string {
 	a, parked := w.any(r), r.IntN(3) == 0
 	w.engine.with(a.owned, func(c *smallContainer) {
-		if parked == (c.Name != a.cn()) {
+		if parked == strings.HasPrefix(c.Name, parkedPrefix) {
 			w.engine.destroy(c)
 		}
 	})
@@ -297,7 +313,7 @@ func containerLost(w *world, r *rand.Rand) string {
 
 func imageLost(w *world, r *rand.Rand) string {
 	a, v := w.any(r), version(r)
-	w.engine.forget(w.repository(a) + ":" + v)
+	w.engine.forget(w.of(a, v))
 	a.bare = true
 	a.disturb()
 	return a.id.String() + " " + v

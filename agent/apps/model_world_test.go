@@ -38,6 +38,7 @@ var modelVersions = map[string]blueprint{
 	"broken": {pull: time.Second, refused: "exec /app: no such file or directory"},
 	"stalls": {pull: time.Second, stalls: true},
 	"none":   {missing: true},
+	"job":    {pull: time.Second, ends: 3 * time.Second}, // of a project: it does its work
 }
 
 // lasting are the versions that, once started, run.
@@ -65,8 +66,9 @@ type world struct {
 
 // A modelApp is what the model knows of one app.
 type modelApp struct {
-	id   protocol.AppID
-	name string
+	id      protocol.AppID
+	name    string
+	project bool // of several services
 	// wish is what the studio wants; nil when it does not know the app.
 	wish *protocol.AppRequest
 	// acknowledged is the newest wish that the device has taken, maybe the ones
@@ -75,10 +77,11 @@ type modelApp struct {
 	maybe        []protocol.AppRequest
 
 	unsent bool   // the wish has not been handed to the device
-	steady steady // the container that is as wanted: it has to stay
+	steady steady // the containers that are as wanted: they have to stay
 	proved bool   // a lasting version ran and was kept: one has to run again
 	ports  map[string]uint16
 	data   bool   // its data folder has something to lose
+	volume bool   // and so has its volume, which goes with the app
 	source string // the version that was uploaded last to build from, "" = none
 	stray  bool   // images may be there that no record tells of
 	leaves bool   // it was not in a list: its container may be going right now
@@ -96,16 +99,21 @@ func newWorld(dir string, log zerolog.Logger) *world {
 		}
 	}
 	w.engine.drops = func(ref string) {
-		if !slices.ContainsFunc(w.apps, func(a *modelApp) bool { return strings.HasPrefix(ref, w.repository(a)+":") }) {
+		kept := strings.HasPrefix(ref, w.facts.Registry+"shop/") || strings.Contains(ref, "reagent")
+		if !kept && !slices.ContainsFunc(w.apps, func(a *modelApp) bool { return strings.HasPrefix(ref, w.repository(a)+":") }) {
 			w.complain("the agent removed the image %s, which is not its own", ref)
 		}
 	}
 	for _, one := range []struct {
-		stage protocol.Stage
-		key   uint64
-		name  string
-	}{{protocol.Prod, 1, "web"}, {protocol.Prod, 2, "db"}, {protocol.Prod, 3, "Sensor_A"}, {protocol.Dev, 1, "web"}} {
-		w.apps = append(w.apps, &modelApp{id: protocol.AppID{Key: one.key, Stage: one.stage}, name: one.name, ports: map[string]uint16{}})
+		stage   protocol.Stage
+		key     uint64
+		name    string
+		project bool
+	}{
+		{protocol.Prod, 1, "web", false}, {protocol.Prod, 2, "db", false}, {protocol.Prod, 3, "Sensor_A", false},
+		{protocol.Dev, 1, "web", false}, {protocol.Prod, 4, "my-shop", true},
+	} {
+		w.apps = append(w.apps, &modelApp{id: protocol.AppID{Key: one.key, Stage: one.stage}, name: one.name, project: one.project, ports: map[string]uint16{}})
 	}
 	return w
 }
@@ -130,11 +138,53 @@ func (a *modelApp) owned(c *smallContainer) bool {
 }
 
 // named matches the one that is the app.
-func (a *modelApp) named(c *smallContainer) bool { return a.owned(c) && c.Name == a.cn() }
+func (a *modelApp) named(c *smallContainer) bool {
+	return a.owned(c) && (c.Name == a.cn() || a.project && c.Labels[labelProject] != "")
+}
 
-// A steady container is to stay; it is to run unless something ended it.
+// stays matches the ones that run as long as the app does: a job does its work
+// and ends.
+func (a *modelApp) stays(c *smallContainer) bool {
+	return a.named(c) && c.Labels[labelService] != "job"
+}
+
+// of is the image of a version, of an app that is a project that of its service
+// web; the other services are the same in all versions.
+func (w *world) of(a *modelApp, version string) string {
+	if a.project {
+		return w.facts.Registry + "shop/web:" + version
+	}
+	return w.repository(a) + ":" + version
+}
+
+// definition is a project of three services: one that listens, a job that ends,
+// and one that keeps something in a volume.
+func (w *world) definition(version string, r protocol.AppRequest) map[string]any {
+	var ports []any
+	for _, p := range r.Ports {
+		entry := fmt.Sprint(p.Port)
+		if p.Wire() == "udp" {
+			entry += "/udp"
+		}
+		ports = append(ports, entry)
+	}
+	web := map[string]any{"image": w.facts.Registry + "shop/web:" + version}
+	if len(ports) > 0 {
+		web["ports"] = ports
+	}
+	return map[string]any{
+		"services": map[string]any{
+			"web": web,
+			"job": map[string]any{"image": w.facts.Registry + "shop/job:job"},
+			"db":  map[string]any{"image": w.facts.Registry + "shop/db:good1", "volumes": []any{"data:/var/lib/db"}},
+		},
+		"volumes": map[string]any{"data": map[string]any{}},
+	}
+}
+
+// A steady app keeps its containers; they are to run unless something ended them.
 type steady struct {
-	id   string
+	ids  []string
 	runs bool
 }
 
@@ -219,6 +269,7 @@ func (w *world) forgoes(a *modelApp, r protocol.AppRequest) {
 	}
 	if r.Target.Settled().Gone() {
 		a.ports = map[string]uint16{} // no record tells of them after a restart
+		a.volume = false
 	}
 	if r.Target == protocol.Uninstalled {
 		a.data = false

@@ -289,3 +289,19 @@ func TestVersionIsTheTagOfAnImage(t *testing.T) {
 		}
 	}
 }
+func TestARuleIsAboutOneServiceAtMost(t *testing.T) {
+	for what, c := range map[string]struct {
+		have map[string]uint16
+		want uint16
+	}{
+		"the one container": {map[string]uint16{"tcp/8080": 40000, "udp/8080": 40001}, 40000},
+		"a service":         {map[string]uint16{"web/tcp/8080": 40002, "db/tcp/5432": 40003}, 40002},
+		"two services":      {map[string]uint16{"web/tcp/8080": 40002, "db/tcp/8080": 40003}, 0},
+		"none":              {map[string]uint16{"web/udp/8080": 40002}, 0},
+	} {
+		got, ok := ruled(c.have, protocol.PortRule{Port: 8080, Protocol: "http"})
+		if got != c.want && ok || ok != (c.want != 0) {
+			t.Errorf("%s: host port %d (%t), want %d", what, got, ok, c.want)
+		}
+	}
+}

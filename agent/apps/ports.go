@@ -221,6 +221,21 @@ func (h *hostPorts) replace(id protocol.AppID, have map[string]uint16, conflicts
 	return out, nil
 }
 
+// ruled is the host port of what a rule is about: the container's, or that of
+// the one service of a project which declares the port. Of several it is none.
+func ruled(have map[string]uint16, r protocol.PortRule) (host uint16, ok bool) {
+	for slot, port := range have {
+		if _, wire, declared, sound := parseSlot(slot); !sound || wire != r.Wire() || declared != r.Port {
+			continue
+		}
+		if ok {
+			return 0, false
+		}
+		host, ok = port, true
+	}
+	return host, ok
+}
+
 // release frees every port of an app.
 func (h *hostPorts) release(id protocol.AppID) {
 	h.mu.Lock()

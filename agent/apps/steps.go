@@ -432,7 +432,7 @@ func (w *worker) reportPorts(j *job) {
 	rules := append([]protocol.PortRule(nil), j.req().Ports...)
 	news := false
 	for i, r := range rules {
-		port, ok := j.have.HostPorts[portKey(r.Wire(), r.Port)]
+		port, ok := ruled(j.have.HostPorts, r)
 		if r.LocalIP == "" && ok && port != r.HostPort {
 			rules[i].HostPort, news = port, true
 		}
