@@ -16,6 +16,7 @@ import (
 	"reagent/config"
 	"reagent/container"
 	"reagent/persistence/device"
+	"reagent/system"
 )
 
 // defaultRoot is where an engine keeps its data that did not say so yet.
@@ -55,6 +56,8 @@ func guardDisk(cfg *config.Config, timing Timing, engine *container.Engine, stor
 				}
 				return err
 			},
+			Managed: managesHost(cfg),
+			Clean:   system.NewUpkeep().Clean,
 		}),
 		Reserve: store.Reserve,
 		Changed: changed,
@@ -62,6 +65,26 @@ func guardDisk(cfg *config.Config, timing Timing, engine *container.Engine, stor
 		Waits:   timing.DiskWaits,
 		Log:     log,
 	})
+}
+
+// managesHost tells whether the device's policy lets the agent look after what is
+// the machine's own.
+func managesHost(cfg *config.Config) bool { return cfg.Policy.ManageHost && runtime.GOOS == "linux" }
+
+// boundHost bounds the machine's logs once, where the policy says so; what does
+// not succeed is not tried again before the next start.
+func boundHost(allowed bool, log zerolog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if allowed {
+			limited, cancel := context.WithTimeout(ctx, 2*time.Minute)
+			if err := system.NewUpkeep().BoundLogs(limited); err != nil {
+				log.Warn().Err(err).Msg("logs of the machine are not bounded")
+			}
+			cancel()
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
 }
 
 // afterFirstLook runs a part when the guard has looked, so that no app is

@@ -123,6 +123,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		supervisor: supervisor{log: log, min: timing.MinRestart, max: timing.MaxRestart},
 		parts: []part{
 			{"disk guard", guard.Run},
+			{"host upkeep", boundHost(managesHost(cfg), log)},
 			{"apps", afterFirstLook(guard, timing.FirstLook, all.Run)},
 			{"logs", appLogs.Run},
 			{"status file", status.run},

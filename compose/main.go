@@ -2,7 +2,9 @@
 // installed. The agent starts it for one operation at a time; nothing of it
 // stays. It is a module and a program of its own, because compose is several
 // times the size of the agent and brings some hundred modules along, and
-// because a crash in there must not be one of the agent (design D9).
+// because a crash in there must not be one of the agent (design D9). Builds go by
+// BuildKit without the plugin that compose itself wants for it, so that the agent
+// starts it for builds also where the other plugin runs the projects.
 //
 // The engine and the logins to registries are found as Docker's own tools do,
 // by DOCKER_HOST and DOCKER_CONFIG: the agent names a place of its own there, so

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/flags"
 	"github.com/docker/compose/v5/pkg/api"
 	"github.com/docker/compose/v5/pkg/compose"
+	"github.com/sirupsen/logrus"
 )
 
 // perform does what was ordered. Stopping and removing go by the labels of what
@@ -24,9 +26,24 @@ func perform(ctx context.Context, o order, out io.Writer) error {
 	if err := docker.Initialize(flags.NewClientOptions()); err != nil {
 		return err
 	}
-	service, err := compose.NewComposeService(docker,
-		compose.WithEventProcessor(printer{out}),
-		compose.WithPrompt(compose.AlwaysOkPrompt()))
+	logrus.SetOutput(out)
+	logrus.SetFormatter(plainLog{})
+	options := []compose.Option{
+		compose.WithEventProcessor(printer{out}), compose.WithPrompt(compose.AlwaysOkPrompt()),
+	}
+	var engine command.Cli = docker
+	if o.verb == "build" {
+		// One after another: their output stays readable, and the device usable.
+		options = append(options, compose.WithMaxConcurrency(1))
+		kit, err := docker.BuildKitEnabled()
+		if err != nil {
+			return err
+		}
+		if kit {
+			engine = withBuildKit{docker, out}
+		}
+	}
+	service, err := compose.NewComposeService(engine, options...)
 	if err != nil {
 		return err
 	}
@@ -82,6 +99,17 @@ func stop(ctx context.Context, service api.Compose, o order) error {
 		return nil
 	}
 	return err
+}
+
+// plainLog is what compose warns of, as lines; but for what it misses for builds,
+// which works without.
+type plainLog struct{}
+
+func (plainLog) Format(e *logrus.Entry) ([]byte, error) {
+	if strings.Contains(e.Message, "requires buildx plugin") {
+		return nil, nil
+	}
+	return []byte(e.Level.String() + ": " + e.Message + "\n"), nil
 }
 
 // A printer writes what happens as lines.

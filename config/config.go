@@ -55,6 +55,7 @@ type Policy struct {
 	Terminals       bool     // policy.terminals
 	TerminalUser    string   // policy.terminal_user; "" = the agent's own user
 	PrivilegedApps  bool     // policy.privileged_apps
+	ManageHost      bool     // policy.manage_host
 	UnsignedUpdates bool     // policy.unsigned_updates
 	TunnelPorts     []uint16 // policy.tunnel_ports
 }

@@ -139,7 +139,7 @@ func TestFlashedImagesCommandLineWorks(t *testing.T) {
 	if cfg.Link.ConnectTimeout != 1250*time.Millisecond || cfg.Link.PingInterval != 5*time.Second || cfg.Link.ResponseTimeout != 7*time.Second {
 		t.Errorf("timings = %+v", cfg.Link)
 	}
-	if p := cfg.Policy; p.Commands || !p.Terminals || !p.PrivilegedApps || p.UnsignedUpdates || p.TerminalUser != "" || fmt.Sprint(p.TunnelPorts) != "[22]" {
+	if p := cfg.Policy; p.Commands || !p.Terminals || !p.PrivilegedApps || p.ManageHost || p.UnsignedUpdates || p.TerminalUser != "" || fmt.Sprint(p.TunnelPorts) != "[22]" {
 		t.Errorf("policy = %+v", p)
 	}
 }
@@ -268,7 +268,7 @@ func TestEveryFlagOfTheContractIsThere(t *testing.T) {
 		"env": "production", "nmw": "true", "compressedBuildExtension": "tgz", "ppTimeout": "5000", "respTimeout": "7000", "connTimeout": "1250",
 		"offline": "false", "profiling": "false", "profilingPort": "80", "version": "false", "arch": "false",
 		"caFile": "", "dockerHost": "", "policyCommands": "false", "policyTerminals": "true", "policyTerminalUser": "",
-		"policyPrivilegedApps": "true", "policyUnsignedUpdates": "false", "policyTunnelPorts": "22",
+		"policyPrivilegedApps": "true", "policyManageHost": "false", "policyUnsignedUpdates": "false", "policyTunnelPorts": "22",
 		"composeHelper": "", "maxPulls": "2",
 	}
 	for _, s := range settings() {

@@ -149,6 +149,8 @@ var flags = []group{
 			bind: func(d *draft) value { return (*textValue)(&d.Policy.TerminalUser) }, marks: idle},
 		{flag: "policyPrivilegedApps", key: "policy.privileged_apps", help: "Apps run privileged, with the machine's devices.",
 			bind: func(d *draft) value { return (*boolValue)(&d.Policy.PrivilegedApps) }, fixed: "true"},
+		{flag: "policyManageHost", key: "policy.manage_host", help: "The agent may bound the logs of the engine (daemon.json) and of the journal, and, when the disk runs low, clear old journal and downloaded packages.",
+			bind: func(d *draft) value { return (*boolValue)(&d.Policy.ManageHost) }, fixed: "false"},
 		{flag: "policyUnsignedUpdates", key: "policy.unsigned_updates", help: "An agent without a valid signature may replace this one.",
 			bind: func(d *draft) value { return (*boolValue)(&d.Policy.UnsignedUpdates) }, fixed: "false", marks: idle},
 		{flag: "policyTunnelPorts", key: "policy.tunnel_ports", arg: "PORTS", help: "Ports of this machine that tunnels may reach without a rule of an app, such as 22,8080, or none.",

@@ -121,7 +121,7 @@ func NewCompose(cfg ComposeConfig) *Compose {
 // to install. It looks anew each time, which costs some system calls, and
 // starts a program only when that has changed.
 func (c *Compose) Supported(ctx context.Context) error {
-	_, err := c.finder.find(ctx)
+	_, err := c.finder.find(ctx, false)
 	return err
 }
 
@@ -131,7 +131,7 @@ func (c *Compose) Program() string { return c.finder.installed() }
 
 // Backend tells which program would run a project now, and its version.
 func (c *Compose) Backend(ctx context.Context) (path, version string, err error) {
-	b, err := c.finder.find(ctx)
+	b, err := c.finder.find(ctx, false)
 	return b.path, b.version, err
 }
 
@@ -157,8 +157,10 @@ func (c *Compose) Down(ctx context.Context, p Project, volumes bool, line func(s
 	return c.perform(ctx, operation{verb: verbDown, project: p, volumes: volumes}, c.quick, c.cfg.Limit, line)
 }
 
-// Build builds the images of those services that say how, with BuildKit where
-// the engine and an installed buildx plugin offer it. The credentials, by the
+// Build builds the images of those services that say how, with BuildKit: by the
+// plugin buildx where that is installed, else by reagent-compose, which then
+// builds also for the other plugin. Without both, the engine's classic builder
+// builds. The credentials, by the
 // registry's host, are for base images; on Linux they never touch a disk.
 func (c *Compose) Build(ctx context.Context, p Project, credentials map[string]Credential, line func(string)) error {
 	return c.perform(ctx, operation{verb: verbBuild, project: p, credentials: credentials}, c.builds, c.cfg.BuildLimit, line)
@@ -213,7 +215,7 @@ func (c *Compose) perform(ctx context.Context, r operation, slots chan struct{},
 	if err := r.validate(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	b, err := c.finder.find(ctx)
+	b, err := c.finder.find(ctx, r.verb == verbBuild)
 	if err != nil {
 		return wrap(what, r.project.Name, err)
 	}

@@ -26,6 +26,7 @@ var exeSuffix = map[bool]string{true: ".exe"}[runtime.GOOS == "windows"]
 type candidate struct {
 	path     string
 	commands func(operation) [][]string
+	kit      func() bool // tells whether it builds with BuildKit
 }
 
 // A backend is a program that works.
@@ -38,11 +39,17 @@ type backend struct {
 // candidates lists the programs in the order of preference: plugins, which the
 // distribution keeps new, before the helper.
 func candidates(plugins []string, helper string) []candidate {
+	buildx := func() bool {
+		return slices.ContainsFunc(plugins, func(folder string) bool {
+			_, ok := look(filepath.Join(folder, "docker-buildx"+exeSuffix))
+			return ok
+		})
+	}
 	var all []candidate
 	for _, folder := range plugins {
-		all = append(all, candidate{filepath.Join(folder, "docker-compose"+exeSuffix), pluginCommands})
+		all = append(all, candidate{filepath.Join(folder, "docker-compose"+exeSuffix), pluginCommands, buildx})
 	}
-	return append(all, candidate{helper, helperCommands})
+	return append(all, candidate{helper, helperCommands, func() bool { return true }})
 }
 
 // pluginFolders are where Docker's command looks for plugins, those of the user
@@ -90,13 +97,13 @@ type seen struct {
 	mtime time.Time
 }
 
-// look tells what there is of a candidate.
-func (c candidate) look() (seen, bool) {
-	info, err := os.Stat(c.path)
+// look tells whether there is a program, and which.
+func look(path string) (seen, bool) {
+	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
 		return seen{}, false
 	}
-	return seen{c.path, info.Size(), info.ModTime()}, true
+	return seen{path, info.Size(), info.ModTime()}, true
 }
 
 type verdict struct {
@@ -108,15 +115,16 @@ type verdict struct {
 // installed is the first program that is there.
 func (f *finder) installed() string {
 	for _, c := range f.candidates {
-		if _, ok := c.look(); ok {
+		if _, ok := look(c.path); ok {
 			return c.path
 		}
 	}
 	return ""
 }
 
-// find gives the first program that works.
-func (f *finder) find(ctx context.Context) (backend, error) {
+// find gives the first program that works; to build, the first of those that
+// have BuildKit, if any has.
+func (f *finder) find(ctx context.Context, build bool) (backend, error) {
 	select {
 	case f.busy <- struct{}{}:
 		defer func() { <-f.busy }()
@@ -124,8 +132,9 @@ func (f *finder) find(ctx context.Context) (backend, error) {
 		return backend{}, ctx.Err()
 	}
 	missing := &noComposeError{helper: f.helper}
+	var without *backend
 	for _, c := range f.candidates {
-		key, ok := c.look()
+		key, ok := look(c.path)
 		if !ok {
 			continue
 		}
@@ -139,9 +148,19 @@ func (f *finder) find(ctx context.Context) (backend, error) {
 			f.remember(key, v)
 		}
 		if v.err == nil {
-			return backend{candidate: c, version: v.version, extras: f.folders()}, nil
+			b := backend{candidate: c, version: v.version, extras: f.folders()}
+			if !build || c.kit() {
+				return b, nil
+			}
+			if without == nil {
+				without = &b
+			}
+			continue
 		}
 		missing.broken = append(missing.broken, fmt.Sprintf("%s does not work: %v", c.path, v.err))
+	}
+	if without != nil {
+		return *without, nil
 	}
 	return backend{}, missing
 }

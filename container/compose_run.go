@@ -124,11 +124,7 @@ func dockerConfig(plugins []string, credentials map[string]Credential) ([]byte, 
 	}
 	auths := map[string]auth{}
 	for host, c := range credentials {
-		host = strings.TrimSuffix(host, "/")
-		if host == "docker.io" {
-			host = "https://index.docker.io/v1/" // as it is called there, for ever
-		}
-		auths[host] = auth{base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))}
+		auths[loginHost(host)] = auth{base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))}
 	}
 	return json.Marshal(map[string]any{"auths": auths, "cliPluginsExtraDirs": plugins})
 }

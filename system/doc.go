@@ -8,4 +8,7 @@
 // zero or empty, never an error that stops somebody, because a fact that is
 // missing must not cost a device its heartbeat. On systems other than Linux,
 // macOS and Windows most facts are missing.
+//
+// An Upkeep is the exception: it does change the machine, where the device's
+// policy says so.
 package system

@@ -8,12 +8,14 @@
 //	image FILE VERSION [NAME=VALUE]…
 //	                          writes an image of the test's app as an archive
 //	example NAME FOLDER       copies an example, with its program built
+//	engine VARIABLE           starts a Docker Engine of its own; its address is in
+//	                          the variable
 //	certificate CERT KEY      writes a certificate for 127.0.0.1
 //	mode FILE OCTAL           checks who may read a file
 //	sweep                     removes at the end what carries $APP from the engine
 //	nosecret FILE…            no secret of the device file is in these files
 //
-// the condition [docker], and the variables ADDR (an address that is free), APP (a name for an app that
+// the conditions [docker] and [root], and the variables ADDR (an address that is free), APP (a name for an app that
 // no other test uses) and REAGENT_STUDIO_DATA. A bug that mattered gets a script
 // by pasting what showed it.
 package test

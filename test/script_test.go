@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -51,7 +52,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitCode, "eventually": eventually, "image": image, "example": example, "certificate": certificate, "mode": mode, "sweep": sweep, "nosecret": noSecret,
+			"code": exitCode, "eventually": eventually, "image": image, "example": example, "engine": engine, "certificate": certificate, "mode": mode, "sweep": sweep, "nosecret": noSecret,
 		},
 		Condition: condition,
 	})
@@ -109,6 +110,8 @@ func (s scriptTB) Helper()                   {}
 func (s scriptTB) Fatalf(f string, a ...any) { s.ts.Fatalf(f, a...) }
 func (s scriptTB) Errorf(f string, a ...any) { s.ts.Logf("clean up: "+f, a...) }
 func (s scriptTB) Fatal(a ...any)            { s.ts.Fatalf("%s", fmt.Sprint(a...)) }
+func (s scriptTB) Error(a ...any)            { s.ts.Logf("clean up: %s", fmt.Sprint(a...)) }
+func (s scriptTB) Logf(f string, a ...any)   { s.ts.Logf(f, a...) }
 func (s scriptTB) Skipf(string, ...any)      { s.ts.Fatalf("a script asks [docker] before it needs one") }
 func (s scriptTB) Cleanup(f func())          { s.ts.Defer(f) }
 func (s scriptTB) Context() context.Context  { return context.Background() }
@@ -131,17 +134,30 @@ func example(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(filepath.Join(to, args[0]), program, 0o755))
 }
 
+// engine starts a Docker Engine that only this script has.
+func engine(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 1, "engine VARIABLE")
+	ts.Setenv(args[0], testenv.NewPrivateEngine(scriptTB{ts: ts}).Host)
+}
+
 // condition answers [docker]: an engine is there. Where one has to be, it is not
-// a condition.
+// a condition. [root] is for engines of their own.
 func condition(cond string) (bool, error) {
-	if cond != "docker" {
-		return false, fmt.Errorf("there is no condition %q", cond)
+	required := os.Getenv("REAGENT_REQUIRE_DOCKER") == "1"
+	switch cond {
+	case "docker":
+		err := exec.Command("docker", "version").Run()
+		if err != nil && required {
+			return false, fmt.Errorf("a Docker Engine and its client are needed: %w", err)
+		}
+		return err == nil, nil
+	case "root":
+		if os.Geteuid() != 0 && required {
+			return false, errors.New("engines of their own need root")
+		}
+		return os.Geteuid() == 0, nil
 	}
-	err := exec.Command("docker", "version").Run()
-	if err != nil && os.Getenv("REAGENT_REQUIRE_DOCKER") == "1" {
-		return false, fmt.Errorf("a Docker Engine and its client are needed: %w", err)
-	}
-	return err == nil, nil
+	return false, fmt.Errorf("there is no condition %q", cond)
 }
 
 func sweep(ts *testscript.TestScript, neg bool, args []string) {

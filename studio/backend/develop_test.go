@@ -319,6 +319,19 @@ func TestComposeDefinitionsNameTheImagesOfTheDevice(t *testing.T) {
 			check("updated", wish, "docker_compose", two)
 		}
 	}
+
+	// To one container, and back.
+	row = b.admin.Release(protocol.CreateRelease{App: "web", Version: "3.0", Architectures: []string{"amd64"}})
+	deploy(t, b.admin, "3.0", nil)
+	if wish = b.wish(t); wish["docker_compose"] != nil || wish["new_docker_compose"] != nil || wish["request_update"] != true {
+		t.Errorf("update to a single app: %v", wish)
+	}
+	b.report(t, protocol.Present, row.Releases[2].ReleaseKey, "updateStatus", "pending_remote_confirmation")
+	deploy(t, b.admin, "2.0", nil)
+	if wish = b.wish(t); wish["docker_compose"] != nil {
+		t.Errorf("update from a single app: %v", wish)
+	}
+	check("update from a single app", wish, "new_docker_compose", two)
 }
 
 // A device that never came has not said which images it needs.

@@ -45,7 +45,12 @@ func (b *Backend) versionsOf(d store.Device, o store.OnDevice) map[string]any {
 		"present_version": present.Version, "newest_version": o.Wanted.Version, "request_update": update,
 		"docker_compose": b.ofRelease(d, o.App, present), "new_docker_compose": any(nil),
 	}
-	if update {
+	switch {
+	case update && o.Wanted.Compose == nil:
+		// A definition says that a compose app is wanted; what is there the device
+		// knows by itself.
+		row["docker_compose"] = nil
+	case update:
 		row["new_docker_compose"] = b.ofRelease(d, o.App, o.Wanted)
 	}
 	return row

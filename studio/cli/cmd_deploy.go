@@ -34,7 +34,7 @@ exit code says so.`,
 		Flags: func(f *flag.FlagSet) {
 			f.Var(envFlag(env), "env", "set a variable of the app: `NAME=VALUE`; NAME alone takes it away (repeatable)")
 			f.BoolVar(&wait, "wait", false, "wait until the app runs, or failed")
-			f.DurationVar(&long, "settle", 0, "believe an app that runs for so long: `TIME` (default: 2s, or 35s for another version)")
+			f.DurationVar(&long, "settle", 0, "believe an app that runs for so long: `TIME` (default: 2s, and of another version as long as the device watches it)")
 			f.DurationVar(&limit, "timeout", 30*time.Minute, "longest `TIME` to wait; 0 = for ever")
 		},
 		Hints: hintsAppOnDevice,

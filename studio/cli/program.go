@@ -49,7 +49,7 @@ type Program struct {
 
 	Poll       time.Duration // how often a waiting command looks for itself; default 10 s
 	Settle     time.Duration // how long an app has to run until deploy --wait believes it; default 2 s
-	Probation  time.Duration // the same of another version, which the device watches for 30 s; default 35 s
+	Probation  time.Duration // the same of another version where the device does not say how long it watches it; default 35 s
 	PortsGrace time.Duration // how long it waits for the ports of an app that runs; default 5 s
 	Return     time.Duration // how long it waits for the old version after the new one failed; default 15 s
 	Retry      time.Duration // the first pause before an upload that broke off is begun anew; default 2 s

@@ -176,6 +176,31 @@ func TestWaitBelievesAnotherVersionAfterItsProbation(t *testing.T) {
 	}
 }
 
+func TestWaitEndsWhenTheDeviceSaysThatTheProbationIsOver(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want time.Duration
+	}{{nil, 61 * time.Second}, {[]string{"--settle", "4s"}, 4 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := play(t, c.args...)
+			s.report(t, both(inState(protocol.Updating), anUpdate(protocol.UpdateRuns, "")))
+			s.report(t, both(both(running("1.1.0"), ported), anUpdate(protocol.UpdateRuns, "")))
+			begun := time.Now()
+			over := time.AfterFunc(59*time.Second, func() {
+				s.studio.mu.Lock()
+				s.row.Reported = time.Now()
+				anUpdate(protocol.UpdateDone, "")(&s.row)
+				s.studio.mu.Unlock()
+				s.studio.publish(t, protocol.StudioAppState, protocol.Wire(s.row))
+			})
+			defer over.Stop()
+			if err := <-s.end; err != nil || time.Since(begun) != c.want {
+				t.Errorf("deploy %v = %v after %v, want nil after %v", c.args, err, time.Since(begun), c.want)
+			}
+		})
+	}
+}
+
 func TestWaitTellsWhyAVersionWasRolledBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := play(t)

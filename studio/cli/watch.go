@@ -15,6 +15,8 @@ type watch struct {
 	c      *Call
 	news   chan protocol.AppOnDeviceRow
 	settle time.Duration // how long the app has to run; 0 = as long as is sensible
+
+	watched bool // the device said that it watches the new version, and so will say when that is over
 }
 
 // watchStates begins to follow; what is published from then on is not missed.
@@ -59,7 +61,7 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 					fmt.Fprintf(w.c.Stdout, "%s  %s\n", row.Reported.Local().Format(time.TimeOnly), text)
 				}
 			}
-			end, err := verdict(row)
+			end, err := w.verdict(row)
 			switch {
 			case err != nil && row.State == protocol.Failed && updating(row):
 				// What follows tells whether the old version is back.
@@ -97,18 +99,18 @@ func (w *watch) untilRunning(ctx context.Context, wished protocol.AppOnDeviceRow
 }
 
 // ends is when an app that runs since then is believed to: one that fails at once
-// had its time to, another version its probation, and its ports are reported,
-// unless they never are.
+// had its time to, another version its probation where the device does not say
+// when that is over, and its ports are reported, unless they never are.
 func (w *watch) ends(row protocol.AppOnDeviceRow, since time.Time) <-chan time.Time {
 	long := w.settle
 	switch {
 	case long > 0:
-	case updating(row):
+	case updating(row) && !w.watched:
 		long = w.c.probation()
 	default:
 		long = w.c.settle()
 	}
-	if !portsAssigned(row) {
+	if w.settle == 0 && !portsAssigned(row) {
 		long = max(long, w.c.portsGrace())
 	}
 	return time.After(time.Until(since.Add(long)))
@@ -129,7 +131,7 @@ func (w *watch) look(ctx context.Context, wished protocol.AppOnDeviceRow) protoc
 }
 
 // verdict tells whether a reported state is the end of a deployment.
-func verdict(row protocol.AppOnDeviceRow) (end bool, err error) {
+func (w *watch) verdict(row protocol.AppOnDeviceRow) (end bool, err error) {
 	app, device := printable(row.AppName), printable(row.DeviceName)
 	asWished := row.TargetVersion == "" || row.Version == row.TargetVersion
 	switch {
@@ -140,7 +142,12 @@ func verdict(row protocol.AppOnDeviceRow) (end bool, err error) {
 	case row.State == protocol.Running && !asWished:
 		return notUpdated(row)
 	}
-	return row.State == protocol.Running && asWished && !updated(row, protocol.UpdateRuns), nil
+	if row.State != protocol.Running || !asWished {
+		return false, nil
+	}
+	probation := updated(row, protocol.UpdateRuns)
+	w.watched = w.watched || probation
+	return !probation || w.settle > 0, nil
 }
 
 // notUpdated judges an app that runs in another version than was wished: on its
