@@ -21,11 +21,12 @@ import (
 
 // A Config says where the engine is and how long to wait for it.
 type Config struct {
-	Host     string        // such as "unix:///run/docker.sock"; empty: DOCKER_HOST, else the engine's default
-	Timeout  time.Duration // of each call; 0 = 30 s
-	Short    time.Duration // of Ping and of finding out which version the engine speaks; 0 = 5 s
-	Long     time.Duration // of what works through a disk, removing and pruning images; 0 = 5 min
-	PullIdle time.Duration // a pull or push that reports nothing for so long has failed; 0 = 2 min
+	Host      string        // such as "unix:///run/docker.sock"; empty: DOCKER_HOST, else the engine's default
+	Timeout   time.Duration // of each call; 0 = 30 s
+	Short     time.Duration // of Ping and of finding out which version the engine speaks; 0 = 5 s
+	Long      time.Duration // of what works through a disk, removing and pruning images; 0 = 5 min
+	PullIdle  time.Duration // a pull or push that reports nothing for so long has failed; 0 = 2 min
+	KeepAfter time.Duration // the layers of a pull are kept over a lost link once it took so long; 0 = 10 s
 	// A build that reports nothing for so long has failed. A step may work for
 	// long without printing anything. 0 = 30 min
 	BuildIdle time.Duration
@@ -71,6 +72,7 @@ func New(cfg Config) (*Engine, error) {
 		{&cfg.Short, 5 * time.Second},
 		{&cfg.Long, 5 * time.Minute},
 		{&cfg.PullIdle, 2 * time.Minute},
+		{&cfg.KeepAfter, 10 * time.Second},
 		{&cfg.BuildIdle, 30 * time.Minute},
 	} {
 		if *d.field <= 0 {

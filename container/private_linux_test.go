@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,6 +149,75 @@ func TestEngineFaults(t *testing.T) {
 		private.Start()
 		if _, err := late.List(t.Context(), nil); err != nil {
 			t.Errorf("list = %v, want nil", err)
+		}
+	})
+
+	t.Run("layers that came whole are kept over a lost link", func(t *testing.T) {
+		private.Stop()
+		if err := os.WriteFile(filepath.Join(private.Dir, "daemon.json"), []byte(`{"max-download-attempts": 1}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		private.Start()
+		keeping := newEngine(t, private.Host, func(c *container.Config) { c.KeepAfter = time.Millisecond })
+		reg := testenv.NewRegistry(t)
+		relay := testenv.NewRelay(t, reg.Host)
+		relay.SetRate(1 << 20)
+		ref := relay.Addr() + "/" + private.Prefix + "/app:1"
+		// Three layers: the program, which the engine has, a small one, and the one
+		// that takes its time.
+		small := testenv.App{Version: "of this test", Ballast: noise(6 << 20)}
+		testenv.PushImage(t, strings.Replace(ref, relay.Addr(), reg.Host, 1), "", "", small)
+		var fetched atomic.Int32
+		reg.Fault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+				fetched.Add(1)
+			}
+			next.ServeHTTP(w, r)
+		})
+		kept := func() (n int) {
+			t.Helper()
+			images, err := e.Images(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range images {
+				if i.Labels["reagent.unfinished"] == ref {
+					n++
+				}
+			}
+			return n
+		}
+		cut := false
+		err := keeping.Pull(t.Context(), ref, nil, func(p container.PullProgress) {
+			if !cut && p.Whole == 2 {
+				testenv.WaitFor(t, "the layers are kept", func() bool { return kept() == 1 })
+				cut = true
+				relay.SetTarget("127.0.0.1:1")
+				relay.Cut()
+			}
+		})
+		if !errors.Is(err, container.ErrNetwork) || !cut {
+			t.Fatalf("pull = %v (cut: %t), want ErrNetwork", err, cut)
+		}
+		relay.SetRate(0)
+		relay.SetTarget(reg.Host)
+		fetched.Store(0)
+		there := 0
+		if err := e.Pull(t.Context(), ref, nil, func(p container.PullProgress) {
+			if bytes.Contains(p.Record, []byte("Already exists")) {
+				there++
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if n := fetched.Load(); there != 2 || n != 2 {
+			t.Errorf("%d layers were there and %d blobs were fetched, want 2 that were, and the configuration and the last layer", there, n)
+		}
+		if n := kept(); n != 0 {
+			t.Errorf("%d images keep layers after the pull, want none", n)
+		}
+		if _, err := e.Image(t.Context(), ref); err != nil {
+			t.Error(err)
 		}
 	})
 

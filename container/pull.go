@@ -25,8 +25,8 @@ const maxLayers = 10000
 // the calling goroutine; PullProgress.Record is valid until progress returns.
 // An error that the engine reports in the midst of the stream is an error here.
 // When ctx ends the engine stops pulling with the next byte that arrives. Layers
-// that another image has are not fetched; those of a pull that failed are, once
-// more: engines throw them away.
+// that another image has are not fetched, nor those that came whole in an attempt
+// which a lost link ended.
 // progress may be nil.
 func (e *Engine) Pull(ctx context.Context, ref string, cred *Credential, progress func(PullProgress)) error {
 	auth, err := login(cred)
@@ -39,12 +39,20 @@ func (e *Engine) Pull(ctx context.Context, ref string, cred *Credential, progres
 			return ofRegistry(err)
 		}
 		defer body.Close()
-		return readProgress("pull", body, func(at PullProgress) {
+		keeper, end := e.keep(ctx, p, ref, cred)
+		whole := 0
+		err = readProgress("pull", body, func(at PullProgress) {
 			w.touch()
+			if at.Whole > whole {
+				whole = at.Whole
+				keeper.told(whole)
+			}
 			if progress != nil {
 				progress(at)
 			}
 		})
+		end(err)
+		return err
 	})
 	return wrap("pull", ref, err)
 }
@@ -106,6 +114,10 @@ func readProgress(op string, stream io.Reader, progress func(PullProgress)) erro
 			current, total := l.note(r)
 			at.Current += current
 			at.Total += total
+			if !l.whole && (r.Status == "Pull complete" || r.Status == "Already exists") {
+				l.whole = true
+				at.Whole++
+			}
 		}
 		progress(at)
 		switch {
@@ -120,7 +132,10 @@ func readProgress(op string, stream io.Reader, progress func(PullProgress)) erro
 }
 
 // A layer is how far one of the parts of an image has come, in bytes to fetch.
-type layer struct{ current, total int64 }
+type layer struct {
+	current, total int64
+	whole          bool
+}
 
 // note takes a record in and gives the change. Unpacking counts nothing: its
 // figures are about the same bytes once more.
