@@ -2,20 +2,20 @@
 // pulled, built and pushed, containers created, started, stopped, renamed,
 // removed, listed and watched, each call with a deadline, every error one of ours.
 //
-// An Engine may be used from any goroutine, and starts none that outlives the call
-// it serves. It dials lazily: an
-// engine that is absent at start, hangs, restarts or comes back as another
-// version costs the callers an error (ErrUnavailable, ErrTimeout), never the
-// process. Each call ends by a deadline of its own; a stream (Events, Logs, Wait)
-// has one for its beginning, a pull, build or push one for each pause. The end of the caller's
-// context is always reported as that.
+// An Engine may be used from any goroutine, and starts none that outlives the
+// call it serves. It dials lazily: an engine that is absent at start, hangs,
+// restarts or comes back as another version costs the callers an error
+// (ErrUnavailable, ErrTimeout), never the process. Each call ends by a deadline of
+// its own; a stream (Events, Logs, Wait) has one for its beginning, a pull, build
+// or push one for each pause. The end of the caller's context is always reported
+// as that.
 //
 // What survives a restart is what the engine itself keeps. In memory there is
-// only what was found out about the engine that answers now: its version, and
-// how much of "privileged" it allows, whether it has BuildKit, whether it limits
-// logs. The package never prunes on its own and touches nothing but what it was
-// told by id or exact name, and the images without a tag by which it keeps the
-// layers of a pull that was interrupted.
+// only what was found out about the engine that answers now: its version, how
+// much of "privileged" it allows, whether it has BuildKit, whether it limits logs.
+// The package never prunes on its own and touches nothing but what it was told by
+// id or exact name, and the images without a tag by which it keeps the layers of
+// a pull that was interrupted.
 package container
 
 import "time"
