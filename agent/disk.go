@@ -37,14 +37,25 @@ func dataRoot(engine *container.Engine) func(context.Context) (string, error) {
 	}
 }
 
+// guarded is what a guard has to do with the apps: their images, the labels of
+// their containers, and whom it tells.
+type guarded struct {
+	images  disk.Pruner
+	labels  func() map[string]string
+	changed func()
+}
+
 // guardDisk makes the guard of this device's disks. Nothing is asked of the
 // engine, the apps or the studio before it runs.
-func guardDisk(cfg *config.Config, timing Timing, engine *container.Engine, store *device.Store, studio backend, images disk.Pruner, changed func(), log zerolog.Logger) *disk.Guard {
+func guardDisk(cfg *config.Config, timing Timing, engine *container.Engine, store *device.Store, studio backend, of guarded, log zerolog.Logger) *disk.Guard {
 	return disk.New(disk.Config{
 		DataRoot: dataRoot(engine),
 		Folders:  []string{cfg.AppsDir, filepath.Dir(cfg.Database)},
 		Steps: disk.Steps(disk.Sources{
-			Images: images,
+			Images:     of.images,
+			Containers: engine,
+			Root:       dataRoot(engine),
+			Labels:     of.labels,
 			Appliance: func() bool {
 				id := cfg.DeviceFile.Identity()
 				return (id.ApplianceDomain != "" || id.BoardModel == "appliance") && studio.Online()
@@ -60,7 +71,7 @@ func guardDisk(cfg *config.Config, timing Timing, engine *container.Engine, stor
 			Clean:   system.NewUpkeep().Clean,
 		}),
 		Reserve: store.Reserve,
-		Changed: changed,
+		Changed: of.changed,
 		Limits:  timing.Disk,
 		Waits:   timing.DiskWaits,
 		Log:     log,

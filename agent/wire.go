@@ -71,10 +71,14 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			},
 		}
 	)
-	guard = guardDisk(cfg, timing, engine, store, studio, superfluous, func() {
-		all.RoomChanged()
-		beats.Changed()
-		status.poke()
+	guard = guardDisk(cfg, timing, engine, store, studio, guarded{
+		images: superfluous,
+		labels: func() map[string]string { return all.Labels() },
+		changed: func() {
+			all.RoomChanged()
+			beats.Changed()
+			status.poke()
+		},
 	}, log)
 	all, err = apps.New(apps.Config{
 		AppsDir: cfg.AppsDir, Arch: release.Arch(), Privileged: cfg.Policy.PrivilegedApps,

@@ -188,6 +188,11 @@ func (a *Apps) labels(m making, hash string) map[string]string {
 	}
 }
 
+// Labels are what every container that was made for this device carries.
+func (a *Apps) Labels() map[string]string {
+	return map[string]string{labelSerial: a.cfg.Facts().Serial}
+}
+
 // owner tells by its labels whose container this is. ok is false for one that
 // is not this device's.
 func owner(labels map[string]string, serial string) (id protocol.AppID, ok bool) {

@@ -127,6 +127,8 @@ func TestALongStepDoesNotKeepTheGuardFromLooking(t *testing.T) {
 func TestTheProductsStepsAskWhatTheyNeed(t *testing.T) {
 	appliance, collected, cleaned := false, 0, 0
 	sources := Sources{
+		Containers: noImages{}, Root: func(context.Context) (string, error) { return "", nil },
+		Labels:         func() map[string]string { return nil },
 		Appliance:      func() bool { return appliance },
 		CollectGarbage: func(context.Context) error { collected++; return nil },
 		Clean:          func(context.Context) error { cleaned++; return nil },

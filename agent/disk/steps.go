@@ -10,6 +10,11 @@ import (
 // Sources are what the steps of the product work on.
 type Sources struct {
 	Images Pruner
+	// Containers, Root and Labels say whose logs may be cut, and where: those of
+	// containers with these labels, below the engine's folder on this machine.
+	Containers containerLister
+	Root       func(context.Context) (string, error)
+	Labels     func() map[string]string
 	// Appliance tells whether this machine carries the registry, and is to ask
 	// for its collection now; CollectGarbage does.
 	Appliance      func() bool
@@ -21,10 +26,9 @@ type Sources struct {
 }
 
 // Steps are the product's, in the contract's order (life §10.3), without what
-// would touch somebody else's: volumes and logs of foreign containers stay, and
-// ours need no clean-up. A container's anonymous volumes go with it, a compose
-// app's volumes with the app, and our containers' logs are bounded from their
-// making.
+// would touch somebody else's. No volume is removed: a container's anonymous ones
+// go with it, a compose app's with the app, and of any other nobody can prove
+// that it is ours.
 func Steps(s Sources) []Step {
 	const (
 		list   = 2 * time.Minute
@@ -42,6 +46,13 @@ func Steps(s Sources) []Step {
 		})},
 		{Name: "the machine's journal and package cache", Limit: 2 * clean, Every: time.Hour, When: func() bool { return s.Managed },
 			Free: unmeasured(s.Clean)},
+		{Name: "long logs of our containers", Limit: list, Free: func(ctx context.Context) (uint64, error) {
+			root, err := s.Root(ctx)
+			if err != nil {
+				return 0, err
+			}
+			return cutLogs(ctx, s.Containers, root, s.Labels())
+		}},
 	}
 }
 
