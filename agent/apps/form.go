@@ -99,10 +99,15 @@ func (m *making) take(made *device.Made) {
 // says nothing about what is there: that is made again from what it was.
 func (j *job) making() making {
 	m := making{r: j.req(), version: j.version(), release: j.release()}
-	if made := j.have.Made; made != nil && j.forAnother() {
+	switch made, updated := j.have.Made, m.r.RequestUpdate && m.version == m.r.NewestVersion; {
+	case made != nil && j.forAnother():
 		m.take(made)
-	} else if m.r.NewDockerCompose != nil && m.r.RequestUpdate && m.version == m.r.NewestVersion {
+	case updated && m.r.NewDockerCompose != nil:
 		m.r.DockerCompose = m.r.NewDockerCompose
+	case !updated && made != nil && made.Compose != nil && j.installed() && m.r.PresentVersion != "" && m.r.PresentVersion != m.version:
+		// Its sender has not understood yet which version is here, and so the
+		// definition is another version's.
+		m.r.DockerCompose = made.Compose
 	}
 	m.r.NewDockerCompose = nil
 	return m

@@ -396,7 +396,8 @@ func (w *world) checkRunning(a *modelApp, have device.Actual, known bool, r prot
 	if left := w.engine.all(a.owned); len(left) > map[bool]int{false: 1, true: 3}[a.project] {
 		w.complain("%s: %d containers are left", a.id, len(left))
 	}
-	if r.RequestUpdate && r.NewestVersion != v {
+	stale := a.project && !r.RequestUpdate && r.PresentVersion != v // its definition is another version's
+	if stale || r.RequestUpdate && r.NewestVersion != v {
 		return // what is wanted of another version is not for this one
 	}
 	if !w.made(a, have, r, parts) {
@@ -458,7 +459,7 @@ func (w *world) checkDev(a *modelApp, have device.Actual, known bool, wish devic
 		expect(protocol.Present, protocol.Built)
 	case t == protocol.Published:
 		expect(protocol.Published)
-	case t == protocol.Present && built:
+	case t == protocol.Present && built && !a.stray:
 		expect(protocol.Present)
 	}
 }
