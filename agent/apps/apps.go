@@ -334,7 +334,9 @@ func (a *Apps) Request(_ context.Context, r protocol.AppRequest) error {
 	if err := a.room(r.ID()); err != nil {
 		return err
 	}
-	a.lend(r.ID(), r.DockerCredentials) // first: the worker may look at once
+	if len(r.DockerCredentials) > 0 || goes(r) || r.Target == protocol.Built || r.Target == protocol.Published {
+		a.lend(r.ID(), r.DockerCredentials) // first: the worker may look at once
+	}
 	wish, _, err := a.cfg.Store.Want(r, true)
 	if err != nil {
 		return fmt.Errorf("store the wish for %s: %w", r.ID(), err)

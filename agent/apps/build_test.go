@@ -165,6 +165,37 @@ func TestAWishThatArrivesDuringABuildIsFollowedAfterIt(t *testing.T) {
 	}
 }
 
+func TestABuildIsNotLostToTheWishThatFollowsIt(t *testing.T) {
+	t.Parallel()
+	r := newDevRig(t)
+	r.upload(source(t, "ENV BUILD=1"))
+	ask := func(target protocol.State) {
+		t.Helper()
+		if err := r.apps.Request(t.Context(), protocol.AppRequest{AppKey: r.id.Key, AppName: "web", Stage: protocol.Dev, Target: target}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(protocol.Built)
+	ask(protocol.Running)
+	r.reported("REMOVED", "BUILDING", "BUILT", "STARTING", "RUNNING")
+
+	// Nor while the app that runs is being stopped for it, nor to an end of the agent.
+	r.upload(slowSource(t, "60"))
+	ask(protocol.Built)
+	r.eventually("it is stopped", func() bool { return slices.Contains(r.states(), "STOPPING") })
+	ask(protocol.Running)
+	r.eventually("it is built", func() bool { s := r.states(); return s[len(s)-1] == "BUILDING" })
+	r.stop()
+	if err := os.WriteFile(filepath.Join(r.dir, "apps", "build", "web.tgz"), source(t, "ENV BUILD=2").pack(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.eventually("the new build runs", func() bool {
+		c := r.container(r.cn())
+		return c != nil && c.Status == container.StatusRunning && slices.Contains(c.Env, "BUILD=2")
+	})
+}
+
 func TestABuildThatWasCutOffIsMadeAgainButNotForEver(t *testing.T) {
 	t.Parallel()
 	r := newDevRig(t)

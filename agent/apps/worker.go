@@ -243,6 +243,9 @@ func (w *worker) load() (*job, error) {
 	if !wanted {
 		return nil, nil
 	}
+	if d := wish.Deed; d != nil && w.id.Stage == protocol.Dev && have.Tried < d.Seq && w.forget.Load() != wish.Seq {
+		wish.Request, wish.Seq, wish.Direct, wish.Credentials = d.Request, d.Seq, d.Seq, d.Credentials
+	}
 	if !known {
 		have = device.Actual{AppKey: w.id.Key, Stage: w.id.Stage, State: protocol.Removed}
 		if wish.Request.Current.Gone() {

@@ -18,8 +18,18 @@ type Wanted struct {
 	Direct uint64 `json:"direct,omitempty"`
 	// Credentials names the registries for which the wish brought a login. The
 	// logins themselves are not kept.
-	Credentials []string  `json:"credentials,omitempty"`
-	Time        time.Time `json:"time"`
+	Credentials []string `json:"credentials,omitempty"`
+	// Deed is the last wish for something to be done (BUILT, PUBLISHED) where the
+	// newest one is for a state: it was acknowledged, and comes first.
+	Deed *Deed     `json:"deed,omitempty"`
+	Time time.Time `json:"time"`
+}
+
+// A Deed is a wish that a later one did not take the place of.
+type Deed struct {
+	Request     protocol.AppRequest `json:"request"`
+	Seq         uint64              `json:"seq"`
+	Credentials []string            `json:"credentials,omitempty"`
 }
 
 // An Actual is what the device knows of an app that it has.

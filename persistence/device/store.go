@@ -91,6 +91,7 @@ func (s *Store) Want(r protocol.AppRequest, direct bool) (w Wanted, changed bool
 			return err
 		}
 		w = old
+		w.Deed = pending(old, r, direct)
 		w.Request = r
 		if changed = !known || !same || direct; changed {
 			if w.Seq, err = wanted.Raw().Next(tx); err != nil {
@@ -107,6 +108,22 @@ func (s *Store) Want(r protocol.AppRequest, direct bool) (w Wanted, changed bool
 		return Wanted{}, false, fmt.Errorf("store the wish for %s: %w", r.ID(), err)
 	}
 	return w, changed, nil
+}
+
+// pending is the deed that stays to be done when another wish comes: not when
+// that one calls it off, or is for a deed itself.
+func pending(old Wanted, r protocol.AppRequest, direct bool) *Deed {
+	switch {
+	case direct && (r.CancelTransition || r.Target.Settled().Gone() || deed(r)):
+		return nil
+	case direct && deed(old.Request):
+		return &Deed{Request: old.Request, Seq: old.Direct, Credentials: old.Credentials}
+	}
+	return old.Deed
+}
+
+func deed(r protocol.AppRequest) bool {
+	return r.Target == protocol.Built || r.Target == protocol.Published
 }
 
 // sameWish compares what is stored of two wishes, apart from the sender's view

@@ -170,3 +170,41 @@ func TestWhatWasSavedIsThereAfterARestart(t *testing.T) {
 		t.Errorf("Outbox: got %+v, %v; want one RUNNING", states, err)
 	}
 }
+
+func TestADeedIsNotLostToAWishForAState(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "state.bolt"))
+	want := func(target protocol.State, change func(*protocol.AppRequest)) device.Wanted {
+		t.Helper()
+		r := protocol.AppRequest{AppKey: 6, AppName: "web", Stage: protocol.Dev, Target: target}
+		if change != nil {
+			change(&r)
+		}
+		w, _, err := s.Want(r, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	version := func(v string) func(*protocol.AppRequest) {
+		return func(r *protocol.AppRequest) { r.Version = v }
+	}
+	published := want(protocol.Published, version("1"))
+	for range 2 {
+		if w := want(protocol.Running, nil); w.Deed == nil || w.Deed.Seq != published.Seq || w.Deed.Request.Version != "1" {
+			t.Errorf("after RUNNING the deed is %+v, want the publication", w.Deed)
+		}
+	}
+	if w := want(protocol.Built, nil); w.Deed != nil {
+		t.Errorf("a newer deed leaves %+v", w.Deed)
+	}
+	if w := want(protocol.Running, nil); w.Deed == nil || w.Deed.Request.Target != protocol.Built {
+		t.Errorf("the deed is %+v, want the build", w.Deed)
+	}
+	if w := want(protocol.Present, func(r *protocol.AppRequest) { r.CancelTransition = true }); w.Deed != nil {
+		t.Errorf("called off, the deed is %+v", w.Deed)
+	}
+	want(protocol.Built, nil)
+	if w := want(protocol.Removed, nil); w.Deed != nil {
+		t.Errorf("of a removed app the deed is %+v", w.Deed)
+	}
+}
