@@ -173,16 +173,16 @@ func (r rewriting) publish(name string, s map[string]any) error {
 	}
 	var out []any
 	for _, entry := range entries {
-		p, ok := parsePort(entry)
+		p, ok := protocol.ParseComposePort(entry)
 		if !ok {
 			out = append(out, entry)
 			continue
 		}
-		host, managed := r.ports[slotOf(name, p.wire, p.declared())]
+		host, managed := r.ports[slotOf(name, p.Wire, p.Declared())]
 		switch {
 		case managed:
-			out = append(out, p.rewritten(entry, host))
-		case p.host != 0:
+			out = append(out, withHostPort(p, entry, host))
+		case p.Host != 0:
 			out = append(out, entry) // nobody gave it one: an adopted project's
 		}
 	}
@@ -205,17 +205,17 @@ func projectPorts(definition map[string]any, rules []protocol.PortRule, stage pr
 	for _, name := range slices.Sorted(maps.Keys(listed)) {
 		entries, _ := listed[name]["ports"].([]any)
 		for _, entry := range entries {
-			p, ok := parsePort(entry)
+			p, ok := protocol.ParseComposePort(entry)
 			if !ok {
 				continue
 			}
 			rule, ruled := ruleFor(rules, p)
-			if p.host == 0 && !ruled {
+			if p.Host == 0 && !ruled {
 				continue
 			}
-			n := portNeed{slot: slotOf(name, p.wire, p.declared()), prefer: []uint16{bound(name, p.wire, p.container), rule.HostPort}}
+			n := portNeed{slot: slotOf(name, p.Wire, p.Declared()), prefer: []uint16{bound(name, p.Wire, p.Container), rule.HostPort}}
 			if stage == protocol.Dev {
-				n.prefer = append(n.prefer, p.declared())
+				n.prefer = append(n.prefer, p.Declared())
 			}
 			out = append(out, n)
 		}
@@ -225,96 +225,24 @@ func projectPorts(definition map[string]any, rules []protocol.PortRule, stage pr
 
 // ruleFor finds the rule about a service's port. One that forwards to another
 // host is about none.
-func ruleFor(rules []protocol.PortRule, p publishedPort) (protocol.PortRule, bool) {
+func ruleFor(rules []protocol.PortRule, p protocol.ComposePort) (protocol.PortRule, bool) {
 	for _, r := range rules {
-		if r.LocalIP == "" && r.Port == p.declared() && r.Wire() == p.wire {
+		if r.LocalIP == "" && r.Port == p.Declared() && r.Wire() == p.Wire {
 			return r, true
 		}
 	}
 	return protocol.PortRule{}, false
 }
 
-// A publishedPort is an element of a service's ports.
-type publishedPort struct {
-	container uint16
-	host      uint16 // 0 = the author left it open
-	wire      string
-}
-
-// declared is the number by which port rules and variables name it.
-func (p publishedPort) declared() uint16 {
-	if p.host != 0 {
-		return p.host
-	}
-	return p.container
-}
-
-// parsePort reads an element in any of compose's forms. Ranges, variables and
-// protocols other than TCP and UDP are left to compose.
-func parsePort(entry any) (publishedPort, bool) {
-	switch e := entry.(type) {
-	case string:
-		return parseShortPort(e)
-	case float64:
-		return newPort("", strconv.FormatFloat(e, 'f', -1, 64), "")
-	case map[string]any:
-		wire, ok := e["protocol"].(string)
-		if !ok && e["protocol"] != nil {
-			return publishedPort{}, false
-		}
-		return newPort(asText(e["published"]), asText(e["target"]), wire)
-	}
-	return publishedPort{}, false
-}
-
-func parseShortPort(s string) (publishedPort, bool) {
-	rest, wire, _ := strings.Cut(s, "/")
-	before, container, ok := cutLastColon(rest)
-	if !ok {
-		return newPort("", rest, wire)
-	}
-	_, host, ok := cutLastColon(before) // an address in front is replaced
-	if !ok {
-		host = before
-	}
-	return newPort(host, container, wire)
-}
-
-func cutLastColon(s string) (before, after string, found bool) {
-	if i := strings.LastIndexByte(s, ':'); i >= 0 {
-		return s[:i], s[i+1:], true
-	}
-	return "", s, false
-}
-
-func newPort(host, container, wire string) (publishedPort, bool) {
-	p := publishedPort{wire: strings.ToLower(wire)}
-	if p.wire == "" {
-		p.wire = "tcp"
-	}
-	c, err := strconv.ParseUint(container, 10, 16)
-	if err != nil || c == 0 || p.wire != "tcp" && p.wire != "udp" {
-		return p, false
-	}
-	p.container = uint16(c)
-	if host != "" {
-		h, err := strconv.ParseUint(host, 10, 16)
-		if err != nil {
-			return p, false
-		}
-		p.host = uint16(h)
-	}
-	return p, true
-}
-
-// rewritten is the element with a managed host port, in the form that it had.
-func (p publishedPort) rewritten(entry any, host uint16) any {
+// withHostPort is an element of a service's ports with a managed host port, in
+// the form that it had.
+func withHostPort(p protocol.ComposePort, entry any, host uint16) any {
 	if long, ok := entry.(map[string]any); ok {
 		long["published"], long["host_ip"] = strconv.Itoa(int(host)), "0.0.0.0"
 		return long
 	}
-	s := fmt.Sprintf("0.0.0.0:%d:%d", host, p.container)
-	if p.wire == "udp" {
+	s := fmt.Sprintf("0.0.0.0:%d:%d", host, p.Container)
+	if p.Wire == "udp" {
 		s += "/udp"
 	}
 	return s

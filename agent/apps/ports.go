@@ -273,7 +273,7 @@ func publishers(have map[string]uint16, definition map[string]any, wire string, 
 	for name, s := range listed {
 		entries, _ := s["ports"].([]any)
 		for _, entry := range entries {
-			if p, ok := parsePort(entry); ok && p.wire == wire && p.declared() == declared {
+			if p, ok := protocol.ParseComposePort(entry); ok && p.Wire == wire && p.Declared() == declared {
 				found[name] = true
 			}
 		}

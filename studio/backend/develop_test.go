@@ -273,6 +273,9 @@ func TestComposeDefinitionsNameTheImagesOfTheDevice(t *testing.T) {
 	if d, _ := protocol.AsDict(wish["docker_compose"]); d["volumes"] == nil {
 		t.Errorf("the rest of the definition is lost: %v", d)
 	}
+	if rules, err := protocol.ParsePortRules(wish["ports"]); err != nil || len(rules) != 1 || rules[0].Port != 80 || rules[0].Name != "web" {
+		t.Errorf("the ports that a service publishes give the rules %+v (%v), want one", rules, err)
+	}
 	b.says(protocol.Built)
 	b.develop(protocol.DevelopApp{Target: protocol.Running})
 	check("run", b.wish(t), "docker_compose", copyImages)

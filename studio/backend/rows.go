@@ -88,11 +88,16 @@ func template(o store.OnDevice) map[string]any {
 }
 
 // ports are the rules of the wanted version, or of the app for its DEV copies,
-// with the ports that the device assigned before.
+// with the ports that the device assigned before. Where nobody wrote any, they
+// are those that the services of a compose app publish: a device reports the
+// host ports of rules only.
 func ports(o store.OnDevice) []protocol.PortRule {
-	rules := o.Wanted.Ports
+	rules, compose := o.Wanted.Ports, o.Wanted.Compose
 	if o.ID.Stage == protocol.Dev {
-		rules = o.App.Ports
+		rules, compose = o.App.Ports, o.Wish.Compose
+	}
+	if len(rules) == 0 {
+		rules = protocol.ComposePortRules(compose)
 	}
 	out := make([]protocol.PortRule, 0, len(rules))
 	for _, rule := range rules {
