@@ -10,6 +10,7 @@
 //	example NAME FOLDER       copies an example, with its program built
 //	engine VARIABLE           starts a Docker Engine of its own; its address is in
 //	                          the variable
+//	compose VARIABLE          makes reagent-compose; its path is in the variable
 //	certificate CERT KEY      writes a certificate for 127.0.0.1
 //	mode FILE OCTAL           checks who may read a file
 //	sweep                     removes at the end what carries $APP from the engine

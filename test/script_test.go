@@ -52,7 +52,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitCode, "eventually": eventually, "image": image, "example": example, "engine": engine, "certificate": certificate, "mode": mode, "sweep": sweep, "nosecret": noSecret,
+			"code": exitCode, "eventually": eventually, "image": image, "example": example, "engine": engine, "compose": compose, "certificate": certificate, "mode": mode, "sweep": sweep, "nosecret": noSecret,
 		},
 		Condition: condition,
 	})
@@ -132,6 +132,12 @@ func example(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_ = os.Remove(filepath.Join(to, args[0])) // somebody may have built one there
 	ts.Check(os.WriteFile(filepath.Join(to, args[0]), program, 0o755))
+}
+
+// compose has the program made that runs compose apps where the plugin is missing.
+func compose(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, !neg && len(args) == 1, "compose VARIABLE")
+	ts.Setenv(args[0], testenv.Compose(scriptTB{ts: ts}).Helper)
 }
 
 // engine starts a Docker Engine that only this script has.

@@ -111,14 +111,17 @@ func (c *Call) pushRelease(ctx context.Context, in protocol.CreateRelease, parts
 	}
 	in.App = strconv.FormatUint(login.AppKey, 10)
 	services := slices.Sorted(maps.Keys(parts))
-	sources := make([]*source, len(services)) // all there before the first is sent
+	sources := map[string]*source{} // by what a person named; all there before the first is sent
 	for i, service := range services {
-		src, err := c.openImages(ctx, parts[service])
-		if err != nil {
-			return ofService(service, err)
+		src := sources[parts[service]]
+		if src == nil {
+			var err error
+			if src, err = c.openImages(ctx, parts[service]); err != nil {
+				return ofService(service, err)
+			}
+			defer src.Close()
+			sources[parts[service]] = src
 		}
-		defer src.Close()
-		sources[i] = src
 		has := slices.Sorted(maps.Keys(src.images))
 		if i > 0 && !slices.Equal(has, in.Architectures) {
 			return fmt.Errorf("the image of %s is made for %s, that of %s for %s: a version needs all of them for the same", service, strings.Join(has, ", "), services[0], strings.Join(in.Architectures, ", "))
@@ -133,9 +136,9 @@ func (c *Call) pushRelease(ctx context.Context, in protocol.CreateRelease, parts
 		return err
 	}
 	defer to.Close()
-	for i, service := range services {
+	for _, service := range services {
 		for _, arch := range in.Architectures {
-			if err := to.push(ctx, service, arch, sources[i].images[arch]); err != nil {
+			if err := to.push(ctx, service, arch, sources[parts[service]].images[arch]); err != nil {
 				return err
 			}
 		}
