@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/filters"
@@ -70,6 +71,13 @@ func (k *keeper) run(ctx context.Context) error {
 	case <-began.C:
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	engine, err := k.p.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(engine.DriverStatus, func(s [2]string) bool { return s[1] == "io.containerd.snapshotter.v1" }) {
+		return nil // containerd's own store takes no image of which it has no files, and keeps what it fetched for a while
 	}
 	_, layers, err := k.p.look(ctx, k.ref, k.cred)
 	if err != nil {
