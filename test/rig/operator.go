@@ -99,13 +99,14 @@ func (o *Operator) Release(app string, r Release) protocol.AppRow {
 	if r.Image.Version == "" {
 		r.Image.Version = r.Version
 	}
-	push(o.t, ref, login, r.Image)
+	Push(o.t, ref, login, r.Image)
 	return Ask[protocol.AppRow](o, protocol.StudioCreateRelease, protocol.CreateRelease{
 		App: app, Version: r.Version, Architectures: []string{release.Arch()}, Ports: r.Ports, EnvironmentTemplate: r.Defaults,
 	})
 }
 
-func push(t testing.TB, ref string, login protocol.RegistryLogin, app testenv.App) {
+// Push puts an image into the studio's registry.
+func Push(t testing.TB, ref string, login protocol.RegistryLogin, app testenv.App) {
 	t.Helper()
 	archive := filepath.Join(t.TempDir(), "image.tar")
 	testenv.SaveImage(t, archive, ref, app)
