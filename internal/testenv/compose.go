@@ -17,10 +17,6 @@ type ComposePrograms struct {
 	Helper  string // the program reagent-compose
 }
 
-// DockerConfig is the folder whose plugins Docker's tools, and an agent as a
-// process, find by the variable DOCKER_CONFIG.
-func (c ComposePrograms) DockerConfig() string { return filepath.Dir(c.Plugins) }
-
 // Compose gives both programs, built by test/setup when it has not been done
 // yet. Where there is no engine for them, the test is skipped or fails as with
 // Docker.
