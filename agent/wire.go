@@ -55,7 +55,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	var (
 		studio  = backend{session}
 		serial  = file.Identity().SerialNumber
-		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: engine, Log: log})
+		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: container.AppLogs{Engine: engine}, Log: log})
 	)
 	// What the guard tells is told after everybody is there: it looks first when
 	// it runs.

@@ -139,6 +139,16 @@ func TestLifeOfAComposeApp(t *testing.T) {
 	}
 	port := record.HostPorts["web/tcp/8080"]
 	r.eventually("the managed port answers", func() bool { return answers(fmt.Sprintf("http://127.0.0.1:%d/", port)) })
+	r.eventually("the studio knows the managed port", func() bool {
+		for _, report := range r.studio.all() {
+			if list, ok := protocol.AsList(report["ports"]); ok {
+				rule, _ := protocol.AsDict(list[0])
+				told, _ := protocol.Uint(rule["host_port"])
+				return told == uint64(port)
+			}
+		}
+		return false
+	})
 	for name, mode := range map[string]os.FileMode{definitionFile: 0o600, environmentFile: 0o600, ".": 0o700} {
 		if info, err := os.Stat(filepath.Join(r.dir, "apps", "compose", "web", name)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v (%v), want mode %o", name, info.Mode(), err, mode)

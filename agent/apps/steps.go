@@ -204,8 +204,12 @@ func (w *worker) running(ctx context.Context, j *job, f form) (sight, error) {
 
 // attach follows what the app prints.
 func (w *worker) attach(j *job) {
-	for _, c := range j.seen.parts {
-		w.a.cfg.AppLog.Attach(j.cn(), c.ID)
+	switch {
+	case !j.seen.there():
+	case j.seen.jobs:
+		w.a.cfg.AppLog.Attach(j.cn(), container.ProjectLog(projectName(w.id, j.have.AppName)))
+	default:
+		w.a.cfg.AppLog.Attach(j.cn(), j.seen.parts[0].ID)
 	}
 }
 
