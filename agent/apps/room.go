@@ -109,6 +109,7 @@ func (w *worker) halt(ctx context.Context, j *job, full error) error {
 	if swap := j.have.Swap; swap != nil && swap.Phase == device.SwapProbation {
 		swap.Phase = device.SwapStarting // its probation begins anew; this was not its fault
 	}
+	w.halted = true
 	return w.fail(j, &w.crash, full)
 }
 

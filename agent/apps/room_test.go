@@ -278,6 +278,29 @@ func TestWhatGrowsEndsWhenTheDiskBecomesCritical(t *testing.T) {
 	c.running("slow")
 }
 
+// The download of another version may take long; the old one runs meanwhile.
+func TestAnAppThatHadToStopRunsBeforeItsUpdateGoesOn(t *testing.T) {
+	t.Parallel()
+	c := newCramped(t, 100)
+	c.request(nil)
+	id := c.running("1")
+	c.settled(protocol.Running)
+	c.request(toVersion("slow", 12))
+	c.eventually("it downloads", func() bool { return slices.Contains(c.states(), "UPDATING") })
+	c.becomes(100, true)
+	c.eventually("it has stopped", func() bool {
+		now := c.container(c.cn())
+		return now != nil && now.Status == container.StatusExited
+	})
+	c.becomes(100, false)
+	if now := c.running("1"); now != id {
+		t.Errorf("the container that came back is %s, was %s", now, id)
+	}
+	close(c.small.goOn)
+	c.running("slow")
+	c.settled(protocol.Running)
+}
+
 // What stops for want of room did not fail its probation.
 func TestAnUpdateThatTheDiskInterruptsIsNotRolledBack(t *testing.T) {
 	t.Parallel()

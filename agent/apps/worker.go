@@ -43,6 +43,7 @@ type worker struct {
 	answered uint64          // Seq of the newest wish that a report answered
 	epoch    uint64          // of the engine, at the last look
 	cut      map[string]bool // ids of containers that ended well only because the system did
+	halted   bool            // stopped for want of room, and not started again yet
 	trouble  backoff.Backoff // of looks that fail for neither app nor engine, such as on a full disk
 }
 
@@ -307,7 +308,8 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 		return w.engineTrouble(err)
 	}
 	w.epoch = epoch
-	j.victim = first && j.seen.has(container.StatusExited) && (w.id.Stage == protocol.Prod || was != protocol.Failed)
+	j.victim = first && j.seen.has(container.StatusExited) && (w.id.Stage == protocol.Prod || was != protocol.Failed) ||
+		w.halted && j.seen.has(container.StatusExited)
 	if w.stale.Swap(false) && j.have.State == protocol.Running {
 		w.refresh(j)
 	}
