@@ -122,6 +122,19 @@ func (c crowded) refused(app, why string) {
 	})
 }
 
+// narrow puts a link of so many bytes a second between the engine and the
+// registry.
+func (c crowded) narrow(rate int) *testenv.Relay {
+	c.t.Helper()
+	relay := testenv.NewRelay(c.t, c.studio.Addr)
+	relay.SetRate(rate)
+	text := strings.Replace(contents(c.t, c.device.File), c.file.DockerRegistryURL, relay.Addr()+"/", 1)
+	if err := os.WriteFile(c.device.File, []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	return relay
+}
+
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
@@ -227,6 +240,8 @@ func TestWhatFillsTheDiskIsEnded(t *testing.T) {
 	web, greedy := c.app("web"), c.app("greedy")
 	c.Release(web, rig.Release{Version: "1.0.0"})
 	c.Release(greedy, rig.Release{Version: "1.0.0", Image: testenv.App{Env: []string{"TESTAPP_FILL=/hoard", "TESTAPP_EVERY=50ms"}}})
+	c.Release(web, rig.Release{Version: "2.0.0", Image: testenv.App{Ballast: noise(30 * mb)}})
+	link := c.narrow(6 * mb)
 	agent := c.start(quick(t))
 	c.run(web, "1.0.0")
 
@@ -239,7 +254,7 @@ func TestWhatFillsTheDiskIsEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.leave(90 * mb)
+	c.leave(50 * mb)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	push := exec.CommandContext(ctx, testenv.Program(t, "./cmd/reagent-studio", false), "dev", "push", folder, c.device.Serial, "--app", c.app("built"), "--no-run")
@@ -251,12 +266,28 @@ func TestWhatFillsTheDiskIsEnded(t *testing.T) {
 	c.status(protocol.Connected)
 	c.wait(web, protocol.Running, "1.0.0")
 
+	// In the middle of an update: it ends, the old version comes back first, and
+	// then the update goes on.
+	c.leave(150 * mb)
+	c.Deploy(web, c.device.Serial, "2.0.0", nil)
+	c.wait(web, protocol.Updating, "")
+	c.leave(5 * mb)
+	c.refused(web, "nearly full")
+	link.Freeze()
+	c.leave(200 * mb)
+	testenv.Eventually(t, wait, func() string { return "the old version comes back: " + c.device.Log() }, func() bool {
+		return lifeOf(t, c.engine, c.name(web)) != lifeNone
+	})
+	link.Thaw()
+	c.wait(web, protocol.Running, "2.0.0")
+
+	c.leave(70 * mb)
 	c.Deploy(greedy, c.device.Serial, "1.0.0", nil)
 	c.status(protocol.Emergency)
 	c.refused(greedy, "nearly full")
 	c.refused(web, "nearly full")
 	c.Remove(greedy, c.device.Serial, true)
 	c.status(protocol.Connected)
-	c.wait(web, protocol.Running, "1.0.0")
+	c.wait(web, protocol.Running, "2.0.0")
 	agent.Terminate(syscall.SIGTERM, wellBehaved)
 }
