@@ -66,12 +66,15 @@ func (g *Guard) reclaim(ctx context.Context) {
 		before := g.free()
 		claimed, err := g.perform(ctx, s)
 		g.look(ctx)
-		line := g.cfg.Log.Info()
-		if err != nil {
+		won := int64(g.free()) - int64(before) // apps write meanwhile: it may be less than nothing
+		line := g.cfg.Log.Debug()
+		switch {
+		case err != nil:
 			line = g.cfg.Log.Warn().Err(err)
+		case won > 0 || claimed > 0:
+			line = g.cfg.Log.Info()
 		}
-		line.Str("step", s.Name).Uint64("claimed", claimed).Int64("won", int64(g.free())-int64(before)).
-			Uint64("free", g.free()).Msg("disk space reclaimed")
+		line.Str("step", s.Name).Uint64("claimed", claimed).Int64("won", won).Uint64("free", g.free()).Msg("disk space reclaimed")
 		if _, short := g.shortage(); !short || ctx.Err() != nil {
 			return
 		}

@@ -254,7 +254,7 @@ func TestWhatFillsTheDiskIsEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.leave(50 * mb)
+	c.leave(85 * mb)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	push := exec.CommandContext(ctx, testenv.Program(t, "./cmd/reagent-studio", false), "dev", "push", folder, c.device.Serial, "--app", c.app("built"), "--no-run")
