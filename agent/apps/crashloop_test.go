@@ -141,7 +141,9 @@ func TestARunThatLastsEndsACrashLoop(t *testing.T) {
 		synctest.Wait()
 		before := len(log.of("Entered a crashloop"))
 		e.mu.Lock()
-		e.prints["1"] = blueprint{ends: 11 * time.Minute, exit: 3} // its next start lasts
+		for id := range e.does {
+			e.does[id] = blueprint{ends: 11 * time.Minute, exit: 3} // its next start lasts
+		}
 		e.mu.Unlock()
 		time.Sleep(13 * time.Minute)
 		synctest.Wait()

@@ -14,9 +14,14 @@
 //	                          │
 //	                          └─ setState: store: actual + history + outbox ──► reporter ──► studio
 //
+// A developer's app (stage DEV) is built here from an archive that was uploaded,
+// and published from here. It is never tried again by itself: what was asked for
+// once is done once.
+//
 // What survives a restart: wishes, states, host ports, the marker of a running
 // update and reports that the studio has not confirmed. What does not: the
-// pauses of the crash loop, which begin anew.
+// pauses of the crash loop, which begin anew, uploads that were under way, and
+// the logins that came with a wish for a build, which then says so.
 //
 // A worker lives under the agent's context, not the connection's: a lost link
 // cancels nothing, and ending the agent ends no container. Only containers that

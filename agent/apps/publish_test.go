@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -64,16 +63,15 @@ func TestAPublishedVersionIsInTheRegistry(t *testing.T) {
 // slowPush holds pushes up until it is told, and ends them badly if so.
 type slowPush struct {
 	engine
-	mu      sync.Mutex
 	begun   chan struct{}
-	go_     chan struct{}
+	goOn    chan struct{}
 	refused error
 }
 
 func (e *slowPush) Push(ctx context.Context, ref string, c *container.Credential, record func([]byte)) error {
 	close(e.begun)
 	select {
-	case <-e.go_:
+	case <-e.goOn:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -95,7 +93,7 @@ func TestAPublicationThatIsCalledOffLeavesTheInstalledVersionAlone(t *testing.T)
 		"refused": func(r *rig, e *slowPush) {
 			e.refused = errors.New("denied: not yours")
 			before := len(r.states())
-			close(e.go_)
+			close(e.goOn)
 			r.eventually("it fails", func() bool { return slices.Contains(r.states()[before:], "FAILED") })
 			if got := r.lastError(); !strings.Contains(got, "denied: not yours") {
 				r.t.Errorf("reported %q", got)
@@ -106,7 +104,7 @@ func TestAPublicationThatIsCalledOffLeavesTheInstalledVersionAlone(t *testing.T)
 			r.engine = e.engine
 			// Nobody wants it any more when the agent comes back.
 			r.start()
-			r.wish(protocol.Present)
+			r.wish(protocol.Present, func(q *protocol.AppRequest) { q.CancelTransition = true })
 			r.settled(protocol.Present)
 		},
 	} {
@@ -119,7 +117,7 @@ func TestAPublicationThatIsCalledOffLeavesTheInstalledVersionAlone(t *testing.T)
 			}
 			installed := r.imageID(r.prodImage("1"))
 			r.stop()
-			e := &slowPush{engine: r.engine, begun: make(chan struct{}), go_: make(chan struct{})}
+			e := &slowPush{engine: r.engine, begun: make(chan struct{}), goOn: make(chan struct{})}
 			r.engine = e
 			r.start()
 			r.upload(source(t))
