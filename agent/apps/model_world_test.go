@@ -208,7 +208,12 @@ func (w *world) alive() bool {
 func (a *modelApp) disturb() { a.steady = steady{} }
 
 // hurt says that something was done that may end its container, and no more.
-func (a *modelApp) hurt() { a.steady.runs = false }
+func (a *modelApp) hurt() {
+	a.steady.runs = false
+	if a.dev() {
+		a.disturb() // a developer's is made anew for each start (life §3.3)
+	}
+}
 
 func (w *world) disturbAll() {
 	for _, a := range w.apps {

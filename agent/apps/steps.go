@@ -24,6 +24,10 @@ func (w *worker) pull(ctx context.Context, j *job) error {
 	if err := w.fetch(ctx, j, m, protocol.Downloading); err != nil {
 		return err
 	}
+	if m.project() && (j.have.Made == nil || j.have.Version != m.version) {
+		// A wish that is about another version does not say what this one is.
+		j.have.Project, j.have.Made = true, m.made(sight{})
+	}
 	j.takeVersion()
 	if err := w.set(j, protocol.Present, reporting{}); err != nil {
 		return err
