@@ -104,7 +104,7 @@ func (j *job) making() making {
 		m.take(made)
 	case updated && m.r.NewDockerCompose != nil:
 		m.r.DockerCompose = m.r.NewDockerCompose
-	case !updated && made != nil && made.Compose != nil && j.installed() && m.r.PresentVersion != "" && m.r.PresentVersion != m.version:
+	case m.r.Stage == protocol.Prod && !updated && made != nil && made.Compose != nil && j.installed() && m.r.PresentVersion != "" && m.r.PresentVersion != m.version:
 		// Its sender has not understood yet which version is here, and so the
 		// definition is another version's.
 		m.r.DockerCompose = made.Compose

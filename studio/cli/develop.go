@@ -292,7 +292,7 @@ func (w *workbench) finish(kind string, answer any, people func(out io.Writer) e
 func (w *workbench) untilState(goal protocol.State) judge {
 	app, device := printable(w.app.Name), printable(w.device.Name)
 	return func(since []protocol.PastState) (bool, error) {
-		begun := false
+		begun, building := false, true
 		for _, s := range since {
 			switch s.State {
 			case goal:
@@ -301,9 +301,13 @@ func (w *workbench) untilState(goal protocol.State) judge {
 				}
 				return true, nil
 			case protocol.Failed:
-				return true, fmt.Errorf("%s failed on %s: %s%s", app, device, orUnknown(printable(s.Error)), loginHint(s.Error))
+				hint := ""
+				if building {
+					hint = loginHint(s.Error)
+				}
+				return true, fmt.Errorf("%s failed on %s: %s%s", app, device, orUnknown(printable(s.Error)), hint)
 			case protocol.Building, protocol.Publishing, protocol.Starting:
-				begun = true
+				begun, building = true, s.State == protocol.Building
 			case protocol.Removed, protocol.Present, protocol.Uninstalled:
 				// Before it began these are on the way from what was there.
 				if begun {
