@@ -273,7 +273,6 @@ func (f composed) ofRecord(j *job) container.Project {
 
 // erase removes containers, networks and volumes.
 func (f composed) erase(ctx context.Context, j *job) error {
-	e := f.w.a.cfg.Engine
 	err := f.byCompose(ctx, j, func() error {
 		return f.w.a.cfg.Compose.Down(ctx, f.ofRecord(j), true, f.say(j))
 	})
@@ -290,17 +289,7 @@ func (f composed) erase(ctx context.Context, j *job) error {
 		}
 	}
 	if left.strange == "" {
-		ours := map[string]string{labelProject: f.ofRecord(j).Name}
-		volumes, err := e.Volumes(ctx, ours)
-		if err != nil {
-			return err
-		}
-		for _, v := range volumes {
-			if err := e.RemoveVolume(ctx, v.Name); err != nil && !errors.Is(err, container.ErrNotFound) {
-				return err
-			}
-		}
-		if err := e.RemoveNetworks(ctx, ours); err != nil {
+		if err := f.clear(ctx, j); err != nil {
 			return err
 		}
 	}
@@ -308,7 +297,22 @@ func (f composed) erase(ctx context.Context, j *job) error {
 	return nil
 }
 
-// files deletes the folder of the project's files.
+// clear removes the volumes and networks of a project that has no containers.
+func (f composed) clear(ctx context.Context, j *job) error {
+	e, ours := f.w.a.cfg.Engine, map[string]string{labelProject: f.ofRecord(j).Name}
+	volumes, err := e.Volumes(ctx, ours)
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		if err := e.RemoveVolume(ctx, v.Name); err != nil && !errors.Is(err, container.ErrNotFound) {
+			return err
+		}
+	}
+	return e.RemoveNetworks(ctx, ours)
+}
+
+// files deletes the folder of the project's files, which an app has that was one.
 func (f composed) files(j *job) error {
 	r := protocol.AppRequest{AppKey: f.w.id.Key, Stage: f.w.id.Stage, AppName: j.have.AppName}
 	if err := os.RemoveAll(f.w.a.projectFolder(r)); err != nil {

@@ -34,8 +34,6 @@ type form interface {
 	end(ctx context.Context, j *job) error
 	// erase removes the containers and what they keep, but for the data folder.
 	erase(ctx context.Context, j *job) error
-	// files deletes what the agent wrote to start the app.
-	files(j *job) error
 
 	// keep makes sure that the images of the version that runs outlive the
 	// download of the next one.

@@ -121,7 +121,7 @@ func (w *worker) reshape(ctx context.Context, j *job) error {
 	if err := w.removeImages(ctx, j); err != nil {
 		return err
 	}
-	if err := w.form(j).files(j); err != nil {
+	if err := (composed{w}).files(j); err != nil {
 		return err
 	}
 	j.have = device.Actual{

@@ -140,9 +140,19 @@ func (f single) end(ctx context.Context, j *job) error {
 	return nil
 }
 
-func (f single) erase(ctx context.Context, j *job) error { return f.end(ctx, j) }
-
-func (f single) files(*job) error { return nil }
+// erase also removes what an earlier version left that was a project: an update
+// keeps its volumes, in case it comes back.
+func (f single) erase(ctx context.Context, j *job) error {
+	if err := f.end(ctx, j); err != nil {
+		return err
+	}
+	was := composed{f.w}
+	left, err := was.look(ctx, j)
+	if err != nil || left.there() || left.strange != "" {
+		return err
+	}
+	return was.clear(ctx, j)
+}
 
 // keep has nothing to do: each version has a tag of its own.
 func (f single) keep(context.Context, *job) error { return nil }

@@ -392,7 +392,7 @@ func (w *worker) removeFiles(j *job) error {
 	if err := os.RemoveAll(w.a.dataFolder(j.req())); err != nil {
 		return fmt.Errorf("delete the app's data: %w", err)
 	}
-	return errors.Join(w.form(j).files(j), w.a.removeArchive(j))
+	return errors.Join(composed{w}.files(j), w.a.removeArchive(j))
 }
 
 // forgotten ends an app that the studio no longer knows: container and records
