@@ -129,6 +129,7 @@ type Waits struct {
 	PullPatience time.Duration
 	Upload       time.Duration // an upload of which nothing is heard for so long is given up
 	Room         time.Duration // what found no room on the disk is tried again after so long, jittered, or when RoomChanged is called
+	ProjectGrace time.Duration // from SIGTERM to SIGKILL for the services of a project, or what their author set if that is longer
 	Outlived     time.Duration // a service that ended well has done its work when the engine still answers so much later
 	NoCompose    time.Duration // a device without compose is looked at again after so long, jittered
 	Crash        CrashPolicy
@@ -151,6 +152,7 @@ func ProductWaits() Waits {
 		PullPatience: time.Hour,
 		Upload:       5 * time.Minute,
 		Room:         5 * time.Minute,
+		ProjectGrace: 10 * time.Second,
 		Outlived:     15 * time.Second,
 		NoCompose:    time.Minute,
 		Crash:        CrashPolicy{Step: 5 * time.Second, Max: time.Hour, Spread: 0.2, StableAfter: 10 * time.Minute},

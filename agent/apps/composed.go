@@ -232,7 +232,7 @@ func (f composed) end(ctx context.Context, j *job) error {
 		return nil
 	}
 	err := f.byCompose(ctx, j, func() error {
-		return f.w.a.cfg.Compose.Stop(ctx, f.ofRecord(j), f.w.a.cfg.Waits.StopGrace, f.say(j))
+		return f.w.a.cfg.Compose.Stop(ctx, f.ofRecord(j), f.grace(j), f.say(j))
 	})
 	if err != nil {
 		return err
@@ -249,6 +249,26 @@ func (f composed) end(ctx context.Context, j *job) error {
 	j.seen = sight{jobs: true}
 	return nil
 }
+
+// grace is how long the services may take to end: a database wants more than the
+// one container of a single app gets.
+func (f composed) grace(j *job) time.Duration {
+	longest := f.w.a.cfg.Waits.ProjectGrace
+	if j.have.Made == nil || j.have.Made.Compose == nil {
+		return longest
+	}
+	listed, _ := services(j.have.Made.Compose) // a bad one says nothing
+	for _, s := range listed {
+		text, _ := s["stop_grace_period"].(string)
+		if d, err := time.ParseDuration(text); err == nil {
+			longest = max(longest, min(d, maxGrace))
+		}
+	}
+	return longest
+}
+
+// maxGrace bounds what an author may make everybody wait.
+const maxGrace = 2 * time.Minute
 
 // byCompose lets compose do something where it can; what is left is for the
 // engine alone. Compose goes by the project's name: where a container of that

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"reagent/persistence/device"
 	"reagent/protocol"
 )
 
@@ -196,4 +198,17 @@ func FuzzRewrite(f *testing.F) {
 			t.Errorf("the definition became\n%s\nfrom\n%s", after, before)
 		}
 	})
+}
+
+func TestServicesGetTheTimeToEndThatTheirAuthorWants(t *testing.T) {
+	f := composed{&worker{a: &Apps{cfg: Config{Waits: ProductWaits()}}}}
+	for period, want := range map[string]time.Duration{`"1s"`: 10 * time.Second, `"1m30s"`: 90 * time.Second, `"24h"`: maxGrace, `7`: 10 * time.Second} {
+		j := &job{have: device.Actual{Made: &device.Made{Compose: object(t, `{"services": {"a": {"stop_grace_period": `+period+`}, "b": {}}}`)}}}
+		if got := f.grace(j); got != want {
+			t.Errorf("stop_grace_period %s: %s, want %s", period, got, want)
+		}
+	}
+	if got := f.grace(&job{}); got != 10*time.Second {
+		t.Errorf("of an unknown definition: %s, want 10s", got)
+	}
 }

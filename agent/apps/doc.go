@@ -18,6 +18,13 @@
 // and published from here. It is never tried again by itself: what was asked for
 // once is done once.
 //
+// An app is one container, or a compose project of several (form). A project runs
+// while none of its services has crashed: one that ended with 0 has done its work,
+// as have all services of a batch of jobs, which stays RUNNING and is run again
+// when the system starts. What a project keeps is in its named volumes, which only
+// a removal deletes. Its definition is a stranger's: what it may ask for is decided
+// before anything of it is fetched (projectPolicy).
+//
 // What survives a restart: wishes, states, host ports, the marker of a running
 // update and reports that the studio has not confirmed. What does not: the
 // pauses of the crash loop, which begin anew, uploads that were under way, and
