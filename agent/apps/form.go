@@ -102,10 +102,14 @@ func (j *job) making() making {
 		m.take(made)
 	case updated && m.r.NewDockerCompose != nil:
 		m.r.DockerCompose = m.r.NewDockerCompose
-	case m.r.Stage == protocol.Prod && !updated && made != nil && made.Compose != nil && j.installed() && m.r.PresentVersion != "" && m.r.PresentVersion != m.version:
+	case m.r.Stage != protocol.Prod || updated || !j.installed() || m.r.PresentVersion == "" || m.r.PresentVersion == m.version:
+	case made != nil && made.Compose != nil:
 		// Its sender has not understood yet which version is here, and so the
 		// definition is another version's.
 		m.r.DockerCompose = made.Compose
+	case made == nil && m.r.DockerCompose != nil && !j.forAnother():
+		// Nor does anybody know any more what was here: then it is that version.
+		m.version, m.release = m.r.PresentVersion, m.r.ReleaseKey
 	}
 	m.r.NewDockerCompose = nil
 	return m

@@ -28,7 +28,7 @@ func (w *worker) pull(ctx context.Context, j *job) error {
 		// A wish that is about another version does not say what this one is.
 		j.have.Project, j.have.Made = true, m.made(sight{})
 	}
-	j.takeVersion()
+	j.have.Version, j.have.ReleaseKey = m.version, m.release
 	if err := w.set(j, protocol.Present, reporting{}); err != nil {
 		return err
 	}
