@@ -113,7 +113,6 @@ func lived[T any](l *life, do func() (T, error)) (v T, err error) {
 
 // A mortalEngine is the engine as one life reaches it.
 type mortalEngine struct {
-	engine
 	l *life
 	e *smallEngine
 }

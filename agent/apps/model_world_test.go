@@ -215,12 +215,6 @@ func (a *modelApp) hurt() {
 	}
 }
 
-func (w *world) disturbAll() {
-	for _, a := range w.apps {
-		a.disturb()
-	}
-}
-
 // want is what the studio wants from now on. Directly, it asks the device for
 // it; else the next list tells, but nothing of a developer's app: its studio
 // gives up what cannot be delivered.

@@ -146,7 +146,7 @@ func (f single) erase(ctx context.Context, j *job) error {
 	if err := f.end(ctx, j); err != nil {
 		return err
 	}
-	was := composed{f.w}
+	was := composed(f)
 	left, err := was.look(ctx, j)
 	if err != nil || left.there() || left.strange != "" {
 		return err

@@ -30,7 +30,6 @@ const (
 type machine struct {
 	mu     sync.Mutex
 	disks  map[string]filesystem.Space
-	looks  int
 	broken error
 	told   []string // levels, each time that Changed was told
 	guard  *Guard
@@ -39,7 +38,6 @@ type machine struct {
 func (m *machine) free(path string) (filesystem.Space, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.looks++
 	return m.disks[path], m.broken
 }
 
@@ -63,12 +61,6 @@ func (m *machine) levels() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.told)
-}
-
-func (m *machine) looked() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.looks
 }
 
 // run starts a guard of a machine whose engine has a disk of its own, and ends
