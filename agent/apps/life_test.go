@@ -372,6 +372,7 @@ func TestLostDatabaseIsRebuiltFromTheLabels(t *testing.T) {
 	r := newRig(t)
 	r.request(func(a *protocol.AppRequest) { a.Ports = []protocol.PortRule{{Port: 8080}} })
 	id := r.running("1")
+	r.reported("STARTING", "DOWNLOADING", "PRESENT", "RUNNING") // what is still in the outbox is lost with it
 	r.settled(protocol.Running)
 	r.stop()
 	if err := os.Remove(filepath.Join(r.dir, "state.bolt")); err != nil {

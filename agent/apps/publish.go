@@ -116,8 +116,7 @@ func (w *worker) send(ctx context.Context, image publishedImage, cred *container
 	source := image.built
 	if image.foreign != "" {
 		to.say("Re-hosting image %s of service %s as %s...", image.foreign, image.service, image.name)
-		err := e.Pull(ctx, image.foreign, loginFor(logins, image.foreign), func(p container.PullProgress) { to.record(p.Record) })
-		if err != nil {
+		if err := w.rehost(ctx, image.foreign, logins, to); err != nil {
 			return fmt.Errorf("pull %s: %w", image.foreign, err)
 		}
 		source = image.foreign
@@ -131,6 +130,22 @@ func (w *worker) send(ctx context.Context, image publishedImage, cred *container
 		return fmt.Errorf("push %s: %w", image.name, err)
 	}
 	return nil
+}
+
+// rehost pulls an image of another registry, in its turn among all downloads.
+func (w *worker) rehost(ctx context.Context, ref string, logins map[string]container.Credential, to topic) error {
+	select {
+	case <-w.a.pulls:
+	default:
+		to.say("Waiting for other downloads to end...")
+		select {
+		case <-w.a.pulls:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	defer func() { w.a.pulls <- struct{}{} }()
+	return w.pullFitting(ctx, ref, loginFor(logins, ref), func(p container.PullProgress) { to.record(p.Record) })
 }
 
 // loginFor is the login for the registry of an image; nil where there is none.

@@ -127,20 +127,32 @@ func madeAgain(s *site, ctx context.Context, app string) <-chan struct{} {
 // TestKilledInABuildOrAPublicationItEndsAsWanted kills the agent while it does
 // what a developer asked for: that is done all the same, once it is back.
 func TestKilledInABuildOrAPublicationItEndsAsWanted(t *testing.T) {
-	t.Parallel()
+	for kind, compose := range map[string]map[string]any{
+		"container": nil,
+		"project":   {"services": map[string]any{"web": map[string]any{"build": "."}}},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			killedInABuildOrAPublication(t, compose)
+		})
+	}
+}
+
+func killedInABuildOrAPublication(t *testing.T, compose map[string]any) {
 	s := newSite(t, testenv.Docker(t))
+	s.device.Flags = append(s.device.Flags, "-composeHelper", testenv.Compose(t).Helper)
 	agent := s.start(quick(t))
 	app := s.app("developed")
 	row := rig.Ask[protocol.AppRow](s.Operator, protocol.StudioCreateApp, protocol.CreateApp{Name: app})
 	s.engine.Owns(app)
 	develop := func(target protocol.State) func() {
 		return func() {
-			rig.Ask[protocol.Wished](s.Operator, protocol.StudioDevelopApp, protocol.DevelopApp{App: app, Device: s.device.Serial, Target: target})
+			rig.Ask[protocol.Wished](s.Operator, protocol.StudioDevelopApp, protocol.DevelopApp{App: app, Device: s.device.Serial, Target: target, Compose: compose})
 		}
 	}
 	publish := func(version string) func() {
 		return func() {
-			rig.Ask[protocol.Wished](s.Operator, protocol.StudioPublishApp, protocol.PublishApp{App: app, Device: s.device.Serial, Version: version})
+			rig.Ask[protocol.Wished](s.Operator, protocol.StudioPublishApp, protocol.PublishApp{App: app, Device: s.device.Serial, Version: version, Compose: compose})
 		}
 	}
 	for _, step := range []struct {
