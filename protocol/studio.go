@@ -279,10 +279,12 @@ type RemoveApp struct {
 
 // Wished says what was written down. Delivered is true when the device took the
 // wish at once; otherwise it is asked for when the device comes, and Reason says
-// why.
+// why. Refused is true when the device said that it will not do it: it would say
+// the same again.
 type Wished struct {
 	App       AppOnDeviceRow `json:"app"`
 	Delivered bool           `json:"delivered"`
+	Refused   bool           `json:"refused,omitempty"`
 	Reason    string         `json:"reason,omitempty"`
 }
 

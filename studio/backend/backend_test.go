@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -352,13 +353,27 @@ func TestPresence(t *testing.T) {
 	eventually(t, "the removed device is out", func() bool { return !d.Online() })
 }
 
+func TestAWishThatADeviceRefusesIsToldSo(t *testing.T) {
+	s := testenv.Studio(t)
+	d := newDevice(t, s, "press")
+	push(t, admin(t, s), "1.0")
+	d.Declare(protocol.Procedure(d.file.SerialNumber, protocol.RequestAppState), nil, func(context.Context, messenger.Invocation) messenger.Outcome {
+		return messenger.Outcome{Error: protocol.ErrorContract, Args: []any{map[string]any{"error": "not on this device"}}}
+	})
+	var w protocol.Wished
+	eventually(t, "the device answers", func() bool { w = deploy(t, admin(t, s), "", nil); return w.Refused })
+	if w.Delivered || !strings.Contains(w.Reason, "not on this device") {
+		t.Errorf("wish = %+v, want the device's words", w)
+	}
+}
+
 func TestAWishThatWasNotDeliveredIsDeliveredLater(t *testing.T) {
 	s := testenv.Studio(t)
 	d := newDevice(t, s, "press")
 	push(t, admin(t, s), "1.0")
 	// Online, but its procedures are not there yet, and its list was asked for.
 	d.list(t)
-	if w := deploy(t, admin(t, s), "", nil); w.Delivered || w.Reason == "" {
+	if w := deploy(t, admin(t, s), "", nil); w.Delivered || w.Refused || w.Reason == "" {
 		t.Errorf("wish = %+v", w)
 	}
 	d.register()

@@ -133,7 +133,7 @@ func (b *Backend) wish(ctx context.Context, c caller, of wanted) (protocol.Wishe
 		return out, nil
 	}
 	if err := b.tell(ctx, d, now, of.with); err != nil {
-		out.Reason = "the device did not take the wish: " + err.Error()
+		out.Refused, out.Reason = refusal(err), "the device did not take the wish: "+err.Error()
 		b.log.Warn().Err(err).Str("device", d.Name).Str("app", of.app.Name).Msg("wish not delivered")
 		return out, nil
 	}
@@ -180,11 +180,17 @@ func (b *Backend) tell(ctx context.Context, d store.Device, o store.OnDevice, wi
 	limited, cancel := context.WithTimeout(ctx, b.cfg.DeliverLimit)
 	defer cancel()
 	_, err := b.cfg.Session.Call(limited, protocol.Procedure(d.SerialNumber, protocol.RequestAppState), nil, wish)
-	var answer *CallError
-	if err == nil || errors.As(err, &answer) && answer.URI == protocol.ErrorContract && answer.Text != "" {
+	if err == nil || refusal(err) {
 		b.forget(d.Key, o.ID, time.Now())
 	}
 	return err
+}
+
+// refusal tells whether it was the device that answered with an error, and not
+// its link.
+func refusal(err error) bool {
+	var answer *CallError
+	return errors.As(err, &answer) && answer.URI == protocol.ErrorContract && answer.Text != ""
 }
 
 // errNotDescribed is for a device that has a session and has not said yet what it

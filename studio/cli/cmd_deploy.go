@@ -73,6 +73,9 @@ func deployAndWait(ctx context.Context, c *Call, wish protocol.DeployApp, settle
 	if err != nil {
 		return err
 	}
+	if wished.Refused {
+		return refusedBy(wished)
+	}
 	if !wished.Delivered {
 		c.say("%s", strings.TrimSpace(fmt.Sprintf("waiting for %s to take the wish: %s", printable(wished.App.DeviceName), printable(wished.Reason))))
 	}

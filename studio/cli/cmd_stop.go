@@ -32,10 +32,18 @@ func (c *Call) wished(out io.Writer, verb string, w protocol.Wished) error {
 		_, err := fmt.Fprintf(out, "%s %s on %s; see %q\n", app, verb, device, c.Name+" states")
 		return err
 	}
+	if w.Refused {
+		return refusedBy(w)
+	}
 	why := printable(w.Reason)
 	if why == "" {
 		why = "it is not on-line"
 	}
 	_, err := fmt.Fprintf(out, "%s %s on %s as soon as the device takes the wish: %s\n", app, verb, device, why)
 	return err
+}
+
+// refusedBy is the error of a wish that the device will not fulfil.
+func refusedBy(w protocol.Wished) error {
+	return fmt.Errorf("%s on %s: %s", printable(w.App.AppName), printable(w.App.DeviceName), orUnknown(printable(w.Reason)))
 }

@@ -288,3 +288,13 @@ func TestADeviceThatIsOffLineIsWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+func TestAWishThatTheDeviceRefusesIsNotWaitedFor(t *testing.T) {
+	for _, line := range []string{"deploy hello press-07 --wait", "deploy hello press-07"} {
+		d := newDesk(t)
+		d.studio.answers[protocol.StudioDeployApp] = give(protocol.Wished{App: someStates().States[0], Refused: true, Reason: "the device did not take the wish: privileged: not allowed"})
+		if err := d.run(t, strings.Fields(line)...); err == nil || !strings.Contains(err.Error(), "hello on press-07: the device did not take the wish: privileged: not allowed") {
+			t.Errorf("%s = %v, want the refusal", line, err)
+		}
+	}
+}
