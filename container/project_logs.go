@@ -43,7 +43,13 @@ func (l AppLogs) Logs(ctx context.Context, id string, o LogOptions, line func(st
 		return l.follow(ctx, project, rows, o, line)
 	}
 	for _, row := range rows {
-		err := l.Engine.Logs(ctx, row.ID, o, func(stream string, raw []byte) { line(stream, prefixed(project, row, o, raw)) })
+		err := l.Engine.Logs(ctx, row.ID, o, func(stream string, raw []byte) {
+			var stamp []byte
+			if o.Timestamps {
+				stamp, raw, _ = bytes.Cut(raw, []byte{' '})
+			}
+			line(stream, prefixed(project, row, o.Timestamps, stamp, raw))
+		})
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
@@ -57,16 +63,12 @@ func (l AppLogs) containers(ctx context.Context, project string) ([]Summary, err
 	return rows, err
 }
 
-// prefixed puts the container's name before the text of a line, which its time
-// precedes.
-func prefixed(project string, row Summary, o LogOptions, raw []byte) []byte {
+// prefixed puts the container's name before the text of a line, after the time,
+// which is left out unless it is wanted.
+func prefixed(project string, row Summary, timestamps bool, stamp, text []byte) []byte {
 	name := strings.TrimLeft(strings.TrimPrefix(row.Name, project), "-_")
-	stamp, text, stamped := bytes.Cut(raw, []byte{' '})
-	if !o.Timestamps || !stamped {
-		stamp, text = nil, raw
-	}
-	out := make([]byte, 0, len(raw)+len(name)+4)
-	if stamp != nil {
+	out := make([]byte, 0, len(stamp)+len(text)+len(name)+6)
+	if timestamps && len(stamp) > 0 {
 		out = append(append(out, stamp...), ' ')
 	}
 	return append(append(append(out, name...), "  | "...), text...)
@@ -78,40 +80,80 @@ type printedLine struct {
 	line   []byte
 }
 
+// A reading is what was read of one container so far.
+type reading struct {
+	active bool
+	run    time.Time // when the run began that was read last
+	last   time.Time // of the last line; only a reader touches it while it is active
+}
+
 // follow hands over what all containers print, each read by a goroutine of its
-// own; all have ended when it returns.
+// own; all have ended when it returns. A container that ran once more between two
+// looks is read from where its reader ended.
 func (l AppLogs) follow(ctx context.Context, project string, rows []Summary, o LogOptions, line func(string, []byte)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer cancel()
 	type end struct {
-		id  string
+		of  *reading
 		err error
 	}
 	lines, ends := make(chan printedLine), make(chan end)
-	active, since := map[string]bool{}, map[string]time.Time{}
-	begin := func(row Summary) {
-		o := o
-		if from, again := since[row.ID]; again {
-			o.Since, o.Tail = from, 0
+	readings, active := map[string]*reading{}, 0
+	begin := func(row Summary, run time.Time) {
+		r, again := readings[row.ID]
+		if !again {
+			r = &reading{}
+			readings[row.ID] = r
 		}
-		active[row.ID] = true
+		from := o
+		from.Timestamps = true // they tell where to go on
+		if again {             // all that came since
+			from.Since, from.Tail = run, 0
+			if !r.last.IsZero() {
+				from.Since = r.last.Add(1)
+			}
+		}
+		r.active, r.run = true, run
+		active++
 		readers.Go(func() {
-			err := l.Engine.Logs(ctx, row.ID, o, func(stream string, raw []byte) {
+			err := l.Engine.Logs(ctx, row.ID, from, func(stream string, raw []byte) {
+				stamp, text, _ := bytes.Cut(raw, []byte{' '})
+				if at, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil {
+					r.last = at
+				}
 				select {
-				case lines <- printedLine{stream, prefixed(project, row, o, raw)}:
+				case lines <- printedLine{stream, prefixed(project, row, o.Timestamps, stamp, text)}:
 				case <-ctx.Done():
 				}
 			})
 			select {
-			case ends <- end{row.ID, err}:
+			case ends <- end{r, err}:
 			case <-ctx.Done():
 			}
 		})
 	}
-	for _, row := range rows {
-		begin(row)
+	// look begins with what was not read yet.
+	look := func(rows []Summary) error {
+		for _, row := range rows {
+			r := readings[row.ID]
+			if r != nil && r.active {
+				continue
+			}
+			c, err := l.Engine.Inspect(ctx, row.ID)
+			switch {
+			case errors.Is(err, ErrNotFound):
+			case err != nil:
+				return err
+			case r == nil || c.Status == StatusRunning || !c.Started.Equal(r.run):
+				begin(row, c.Started)
+			}
+		}
+		return nil
+	}
+	if err := look(rows); err != nil {
+		return err
 	}
 	tick := time.NewTicker(rescan)
 	defer tick.Stop()
@@ -123,12 +165,12 @@ func (l AppLogs) follow(ctx context.Context, project string, rows []Summary, o L
 			line(p.stream, p.line)
 			continue
 		case e := <-ends:
-			delete(active, e.id)
-			since[e.id] = time.Now()
+			e.of.active = false
+			active--
 			if e.err != nil && !errors.Is(e.err, ErrNotFound) {
 				return e.err
 			}
-			if len(active) > 0 {
+			if active > 0 {
 				continue
 			}
 		case <-tick.C:
@@ -137,13 +179,10 @@ func (l AppLogs) follow(ctx context.Context, project string, rows []Summary, o L
 		if err != nil {
 			return err
 		}
-		for _, row := range rows {
-			_, known := since[row.ID]
-			if !active[row.ID] && (row.Status == StatusRunning || !known) {
-				begin(row)
-			}
+		if err := look(rows); err != nil {
+			return err
 		}
-		if len(active) == 0 {
+		if active == 0 {
 			return nil
 		}
 	}

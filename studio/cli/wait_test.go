@@ -187,10 +187,9 @@ func TestWaitEndsWhenTheDeviceSaysThatTheProbationIsOver(t *testing.T) {
 			s.report(t, both(both(running("1.1.0"), ported), anUpdate(protocol.UpdateRuns, "")))
 			begun := time.Now()
 			over := time.AfterFunc(59*time.Second, func() {
-				s.studio.mu.Lock()
+				synctest.Wait() // nobody reads the row now
 				s.row.Reported = time.Now()
 				anUpdate(protocol.UpdateDone, "")(&s.row)
-				s.studio.mu.Unlock()
 				s.studio.publish(t, protocol.StudioAppState, protocol.Wire(s.row))
 			})
 			defer over.Stop()
