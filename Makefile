@@ -28,6 +28,9 @@ BUILD_HELPER = $(GO) build -C compose -trimpath -buildvcs=$(BUILDVCS) -ldflags '
 TARGETS := linux/amd64 linux/arm64 linux/arm/7 linux/arm/6 linux/arm/5 linux/riscv64 \
            darwin/amd64 darwin/arm64 windows/amd64
 
+# Packages tested side by side: the long ones wait more than they compute.
+TESTS    ?= $(shell echo $$(($(shell nproc 2>/dev/null || echo 2) + 1)))
+
 FUZZTIME ?= 1m
 KILLS    ?= 1000
 STEPS    ?= 100000
@@ -45,7 +48,7 @@ build: ## all programs for this machine, into build/
 
 test: ## set up what is missing on this machine, then every test with the race detector
 	test/setup
-	CGO_ENABLED=1 REAGENT_REQUIRE_DOCKER=1 REAGENT_REQUIRE_CROSSBAR=1 $(GO) test -race -timeout 15m $(PKG)
+	CGO_ENABLED=1 REAGENT_REQUIRE_DOCKER=1 REAGENT_REQUIRE_CROSSBAR=1 $(GO) test -race -p $(TESTS) -timeout 15m $(PKG)
 
 demo: build ## this machine as a device of its own studio, with an app; Ctrl-C ends it
 	test/demo
