@@ -241,7 +241,7 @@ func TestWhatFillsTheDiskIsEnded(t *testing.T) {
 	c.Release(web, rig.Release{Version: "1.0.0"})
 	c.Release(greedy, rig.Release{Version: "1.0.0", Image: testenv.App{Env: []string{"TESTAPP_FILL=/hoard", "TESTAPP_EVERY=50ms"}}})
 	c.Release(web, rig.Release{Version: "2.0.0", Image: testenv.App{Ballast: noise(30 * mb)}})
-	link := c.narrow(6 * mb)
+	link := c.narrow(3 * mb) // an update takes longer than filling the disk
 	agent := c.start(quick(t))
 	c.run(web, "1.0.0")
 
@@ -271,8 +271,15 @@ func TestWhatFillsTheDiskIsEnded(t *testing.T) {
 	c.leave(150 * mb)
 	c.Deploy(web, c.device.Serial, "2.0.0", nil)
 	c.wait(web, protocol.Updating, "")
-	c.leave(5 * mb)
-	c.refused(web, "nearly full")
+	c.leave(5 * mb) // and what the download has brought so far, which goes with it
+	testenv.Eventually(t, wait, func() string { return "the update ends: " + c.device.Log() }, func() bool {
+		row := c.State(web, c.device.Serial)
+		told := row.Error
+		if row.LastUpdate != nil {
+			told += row.LastUpdate.Reason
+		}
+		return strings.Contains(told, "full")
+	})
 	link.Freeze()
 	c.leave(200 * mb)
 	testenv.Eventually(t, wait, func() string { return "the old version comes back: " + c.device.Log() }, func() bool {
