@@ -38,11 +38,8 @@ type App struct {
 // and removed at the end whatever its references are by then.
 func BuildImage(t testing.TB, e *Engine, ref string, app App) (id string) {
 	t.Helper()
-	labels := map[string]string{"testenv": e.Prefix}
-	maps.Copy(labels, app.Labels)
-	app.Labels = labels
 	var archive bytes.Buffer
-	img := app.parts(t)
+	img := app.of(e.Prefix).parts(t)
 	img.save(&archive, ref)
 	answer, err := e.API.ImageLoad(t.Context(), &archive, client.ImageLoadWithQuiet(true))
 	if err != nil {
@@ -53,6 +50,14 @@ func BuildImage(t testing.TB, e *Engine, ref string, app App) (id string) {
 		t.Fatalf("load image %s: %s, %v", ref, text, err)
 	}
 	return digest(img.config)
+}
+
+// of marks an image as somebody's own, so that nobody else has the same one.
+func (app App) of(owner string) App {
+	labels := map[string]string{"testenv": owner}
+	maps.Copy(labels, app.Labels)
+	app.Labels = labels
+	return app
 }
 
 // SaveImage writes an image to a file, in the form of "docker save".
@@ -66,7 +71,8 @@ func SaveImage(t testing.TB, path, ref string, app App) {
 }
 
 // PushImage puts an image into a registry that listens on this machine; user and
-// password may be empty. ref is host:port/repository:tag.
+// password may be empty. ref is host:port/repository:tag; the image is marked as
+// the repository's own.
 func PushImage(t testing.TB, ref, user, password string, app App) {
 	t.Helper()
 	host, rest, _ := strings.Cut(ref, "/")
@@ -99,7 +105,7 @@ func PushImage(t testing.TB, ref, user, password string, app App) {
 		send(http.MethodPost, "/blobs/uploads/?digest="+url.QueryEscape(digest(content)), "application/octet-stream", content)
 		return map[string]any{"mediaType": kind, "size": len(content), "digest": digest(content)}
 	}
-	img := app.parts(t)
+	img := app.of(host + "/" + repository).parts(t)
 	layers := []any{}
 	for _, l := range img.layers {
 		layers = append(layers, blob("application/vnd.docker.image.rootfs.diff.tar", l))
