@@ -39,6 +39,9 @@ type client struct {
 // dial joins a studio, and keeps the session from then on. Unlike a device, a
 // person is told of the first failure.
 func dial(ctx context.Context, profile protocol.StudioProfile, notices io.Writer) (*client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // else it is a race with the session
+	}
 	c := &client{ended: make(chan struct{})}
 	outcome := make(chan messenger.Status, 1)
 	var err error
