@@ -72,13 +72,14 @@ func (r *Registry) Has(_ context.Context, repository, tag string) (bool, error) 
 	used(at.tag(repository, tag))
 	c := collection{r: r, at: at}
 	live, err := c.reach([]digest.Digest{root})
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
 	for d := range live {
-		if _, gone := os.Stat(at.data(d)); gone != nil {
-			return false, nil
+		if err == nil {
+			_, err = os.Stat(at.data(d))
 		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		r.cfg.Log.Warn().Err(err).Str("repository", repository).Str("tag", tag).Msg("an image lacks a part")
+		return false, nil
 	}
 	return err == nil, err
 }
