@@ -35,10 +35,26 @@ const (
 	GetImages             = "get_images"
 	PruneImages           = "prune_images"
 	GetAppLogHistory      = "get_app_log_history"
+	QueryAppLogs          = "query_app_logs"
+	QueryDeviceLogs       = "query_device_logs"
+	InitDeviceTerminal    = "init_device_terminal"
+	RequestTerminal       = "request_terminal_session"
+	StartTerminal         = "start_terminal_session"
+	StopTerminal          = "stop_terminal_session"
+	ExecuteCmd            = "execute_cmd"
 	GetAgentMetadata      = "get_agent_metadata"
 	GetStorageData        = "get_storage_data"
 	GetNetworkMetadata    = "get_network_metadata"
 	GetIPv4Addresses      = "get_ipv4_addresses"
+)
+
+// Suffixes of procedures that the contract does not have. They answer errors
+// with ErrorPrefix.
+const (
+	FollowAppLogs = "follow_app_logs"
+	RunCommand    = "run_command"
+	StopCommand   = "stop_command"
+	QueryAudit    = "query_audit"
 )
 
 // Procedures of the backend that a device calls (wire §6).
