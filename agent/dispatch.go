@@ -32,7 +32,7 @@ func (d *dispatcher) handler(p procedure) messenger.Handler {
 		result, account, err := d.perform(ctx, p, inv)
 		callLine(d.log, p, inv, account, err).Dur("took", time.Since(begun)).Msg("called")
 		if err != nil {
-			return failure(ctx, err)
+			return failure(ctx, p, err)
 		}
 		return messenger.Outcome{Args: result.Args, Kwargs: result.Kwargs}
 	}
@@ -92,7 +92,7 @@ func (d *dispatcher) admit(ctx context.Context, p procedure, inv messenger.Invoc
 			return account, refusal(p, "")
 		}
 	}
-	return account, d.ask(ctx, p, account)
+	return account, d.ask(ctx, p, p.privilege(inv.Args), account)
 }
 
 // isSystem reports whether the backend calls. A role that the router discloses
@@ -118,7 +118,7 @@ func actsFor(inv messenger.Invocation) (v any, acting bool) {
 
 // ask asks the studio. Nothing is cached: a right that is withdrawn is gone at
 // once. No answer is a no.
-func (d *dispatcher) ask(ctx context.Context, p procedure, account uint64) error {
+func (d *dispatcher) ask(ctx context.Context, p procedure, needs protocol.Privilege, account uint64) error {
 	limit := d.limit
 	if limit == 0 {
 		limit = 10 * time.Second
@@ -127,7 +127,7 @@ func (d *dispatcher) ask(ctx context.Context, p procedure, account uint64) error
 	defer cancel()
 	swarm, device := d.device()
 	yes, err := d.may(ctx, protocol.PrivilegeQuestion{
-		Privilege: p.needs, Entity: "DEVICE", EntityKey: device, RequestorAccountKey: account, SwarmKey: swarm,
+		Privilege: needs, Entity: "DEVICE", EntityKey: device, RequestorAccountKey: account, SwarmKey: swarm,
 	})
 	switch {
 	case err != nil:
@@ -162,26 +162,32 @@ var codes = []struct {
 	{context.DeadlineExceeded, protocol.CodeTimeout},
 }
 
-// failure is an error as the contract's procedures answer it (design S13). A
-// call that was cancelled gets no arguments.
-func failure(ctx context.Context, err error) messenger.Outcome {
+func codeOf(err error) protocol.Code {
+	var told *protocol.Error
+	if errors.As(err, &told) {
+		return told.Code
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return protocol.CodeInternal
+}
+
+// failure is an error as it is answered (design S13): the contract's procedures
+// know one URI, ours one for each code. A call that was cancelled gets WAMP's own
+// and no arguments.
+func failure(ctx context.Context, p procedure, err error) messenger.Outcome {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return messenger.Outcome{Error: protocol.ErrorContract}
 	}
-	code := protocol.CodeInternal
-	var ours *protocol.Error
-	if errors.As(err, &ours) {
-		code = ours.Code
-	} else {
-		for _, c := range codes {
-			if errors.Is(err, c.is) {
-				code = c.code
-				break
-			}
-		}
+	code, uri := codeOf(err), protocol.ErrorContract
+	if p.ours {
+		uri = protocol.ErrorPrefix + string(code)
 	}
 	return messenger.Outcome{
-		Error: protocol.ErrorContract,
+		Error: uri,
 		Args:  []any{map[string]any{"error": err.Error(), "code": string(code)}},
 	}
 }

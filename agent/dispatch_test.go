@@ -234,6 +234,82 @@ func TestErrorsHaveACodeAndAText(t *testing.T) {
 	}
 }
 
+func TestErrorsOfOurOwnProceduresHaveTheirCodeAsURI(t *testing.T) {
+	for _, c := range []struct {
+		err       error
+		uri, code string
+	}{
+		{&protocol.Error{Code: protocol.CodeDisabled, Text: "x"}, "re.error.disabled_by_policy", "disabled_by_policy"},
+		{fmt.Errorf("run: %w", &protocol.Error{Code: protocol.CodeNotFound, Text: "x"}), "re.error.not_found", "not_found"},
+		{errors.New("anything"), "re.error.internal", "internal"},
+		{nil, "re.error.not_authorized", "not_authorized"}, // the handler is not reached
+	} {
+		p := procedure{name: "x", needs: protocol.Maintain, denial: denied + " to x", ours: true, handle: func(context.Context, Call) (Result, error) { return Result{}, c.err }}
+		o := dispatching(t, &asked{answer: c.err != nil}).handler(p)(t.Context(), by("3", "user"))
+		d, _ := protocol.AsDict(protocol.Arg(o.Args, 0))
+		if o.Error != c.uri || d["code"] != c.code || d["error"] == "" {
+			t.Errorf("%v: %s %v, want %s", c.err, o.Error, o.Args, c.uri)
+		}
+	}
+}
+
+func TestAPrivilegeMayDependOnAnArgument(t *testing.T) {
+	p := procedure{
+		name: "x", needs: protocol.Maintain, unless: exception{"container_name", protocol.Develop}, denial: denied,
+		handle: func(context.Context, Call) (Result, error) { return Result{}, nil },
+	}
+	for name, c := range map[string]struct {
+		args []any
+		want protocol.Privilege
+	}{
+		"none":           {nil, protocol.Maintain},
+		"empty dict":     {[]any{map[string]any{}}, protocol.Maintain},
+		"empty text":     {[]any{map[string]any{"container_name": ""}}, protocol.Maintain},
+		"null":           {[]any{map[string]any{"container_name": nil}}, protocol.Maintain},
+		"a number":       {[]any{map[string]any{"container_name": 1}}, protocol.Maintain},
+		"a list":         {[]any{map[string]any{"container_name": []any{"a"}}}, protocol.Maintain},
+		"in the second":  {[]any{nil, map[string]any{"container_name": "a"}}, protocol.Maintain},
+		"a text":         {[]any{map[string]any{"container_name": "a"}}, protocol.Develop},
+		"in other's map": {[]any{map[any]any{"container_name": "a"}}, protocol.Develop},
+		"a key in caps":  {[]any{map[string]any{"Container_Name": "a"}}, protocol.Maintain},
+	} {
+		studio := &asked{answer: true}
+		inv := by("3", "user")
+		inv.Args, inv.Kwargs = c.args, map[string]any{"container_name": "a"}
+		dispatching(t, studio).handler(p)(t.Context(), inv)
+		if studio.last.Privilege != c.want {
+			t.Errorf("%s: the studio was asked for %q, want %q", name, studio.last.Privilege, c.want)
+		}
+	}
+}
+
+// maybe is an argument that may be missing.
+type maybe struct {
+	N protocol.Number `json:"n"`
+}
+
+func (*maybe) Optional() {}
+
+func TestAnOptionalArgumentMayBeMissing(t *testing.T) {
+	h := typed(func(_ context.Context, in maybe) (uint64, error) { return uint64(in.N), nil })
+	for name, c := range map[string]struct {
+		args []any
+		want string
+	}{
+		"missing": {nil, "[0]"}, "null": {[]any{nil}, "[0]"}, "empty": {[]any{map[string]any{}}, "[0]"},
+		"given": {[]any{map[string]any{"n": 7}}, "[7]"}, "a list": {[]any{[]any{}}, "first param should be a dict"}, "a text": {[]any{"x"}, "first param should be a dict"},
+	} {
+		r, err := h(t.Context(), Call{Args: c.args})
+		got := fmt.Sprint(r.Args)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
 func TestCancelledCallIsAnsweredWithoutArguments(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	p := procedure{name: "x", handle: func(ctx context.Context, _ Call) (Result, error) {

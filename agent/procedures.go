@@ -15,12 +15,36 @@ import (
 type procedure struct {
 	name  string // suffix of its URI
 	needs protocol.Privilege
+	// unless names the arguments with which it takes another privilege.
+	unless exception
 	// denial is the text that a caller without the privilege gets.
 	denial string
 	handle handler
+	// ours: the contract does not have it, and it answers errors in our own form
+	// (design S13).
+	ours bool
 	// itself: requestor_account_key is an argument of its own, and does not say
 	// for whom the system calls.
 	itself bool
+}
+
+// An exception is the privilege that a call takes instead where its first
+// argument has a text of that name. What the procedure reads it must read alike:
+// an absent, an empty and a malformed one do not count.
+type exception struct {
+	key   string
+	needs protocol.Privilege
+}
+
+// privilege is what a call with these arguments takes.
+func (p procedure) privilege(args []any) protocol.Privilege {
+	if p.unless.key != "" {
+		d, _ := protocol.AsDict(protocol.Arg(args, 0))
+		if text, _ := protocol.Text(d[p.unless.key]); text != "" {
+			return p.unless.needs
+		}
+	}
+	return p.needs
 }
 
 // What a procedure may need besides the privileges that users are granted.
@@ -116,15 +140,17 @@ func typed[In, Out any](f func(context.Context, In) (Out, error)) handler {
 
 // argument reads args[0], which has to be an object, into in: by its own way
 // where it has one (for the sake of the contract's texts), else by its json tags.
+// One that is Optional may be missing, which is as good as an empty one.
 func argument(args []any, in any) error {
 	if _, none := in.(*nothing); none {
 		return nil
 	}
-	if len(args) == 0 {
+	_, optional := in.(interface{ Optional() })
+	if len(args) == 0 && !optional {
 		return &protocol.Error{Code: protocol.CodeInvalid, Text: "arguments are missing"}
 	}
-	d, ok := protocol.AsDict(args[0])
-	if !ok {
+	d, ok := protocol.AsDict(protocol.Arg(args, 0))
+	if absent := protocol.Arg(args, 0) == nil; !ok && !(absent && optional) {
 		return &protocol.Error{Code: protocol.CodeInvalid, Text: "first param should be a dict"}
 	}
 	if own, ok := in.(interface{ ReadDict(map[string]any) error }); ok {

@@ -17,6 +17,9 @@ type AuditArgs struct {
 	Procedure    string // its suffix; "" = any
 }
 
+// Optional says that a call without the argument is a good one.
+func (*AuditArgs) Optional() {}
+
 // ReadDict reads the argument.
 func (a *AuditArgs) ReadDict(d map[string]any) error {
 	tail, err := bounded(d, "tail", AuditTail, MaxAuditTail)

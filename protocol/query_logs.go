@@ -122,6 +122,9 @@ type QueryDeviceLogsArgs struct {
 	Level        string // of zerolog, "info" unless it is a known one; worse ones count, too
 }
 
+// Optional says that a call without the argument is a good one.
+func (*QueryDeviceLogsArgs) Optional() {}
+
 // ReadDict reads the argument with the contract's texts for what is wrong.
 func (a *QueryDeviceLogsArgs) ReadDict(d map[string]any) (err error) {
 	if a.Tail, err = lines(d, "tail", DeviceLogTail); err != nil {
