@@ -1,5 +1,10 @@
 package protocol
 
+import (
+	"encoding/base64"
+	"strings"
+)
+
 // TerminalEOF is what comes last on a terminal's data topic (wire §9): bytes from
 // a container's shell, a text from the device's.
 const TerminalEOF = "TERMINAL_EOF"
@@ -33,4 +38,75 @@ func DeviceTerminal(serial, id string) TerminalSession {
 		ResizeTopic: Procedure(serial, "term_resize."+id),
 		SessionID:   id,
 	}
+}
+
+// TerminalWindow is how much output is sent beyond what a client with flow
+// control has received.
+const TerminalWindow = 256 << 10
+
+// TerminalOffset is the keyword argument of an output event that says where its
+// first byte stands in the session's output, counted from 0 in bytes as they are
+// published. TERMINAL_EOF has it too: there it is the length of the output.
+const TerminalOffset = "offset"
+
+// TerminalFlow is what a client says of the output that it has got, as keyword
+// arguments of an event on the write topic; the text in it may be "". The contract
+// does not have it, and whoever never says it gets what the contract says. From
+// the first on, output events carry TerminalOffset, and at most TerminalWindow
+// bytes are sent beyond Received.
+//
+// So a slow reader loses nothing, and a lost connection of either side neither: a
+// client that finds a gap, or was away, says Resume. For its sake a session that
+// ended answers for a minute more, unless its end was received.
+type TerminalFlow struct {
+	// Received is the position up to which the client needs nothing again.
+	Received uint64
+	// Resume makes output come again from Received on, as far as it is kept, and
+	// the end where that has come.
+	Resume bool
+	// Tail is for who comes to a session that others have used: with Resume, no more
+	// than so many of the bytes that were sent before come again. 0 = no limit.
+	Tail uint64
+}
+
+// Kwargs is the flow as it is published.
+func (f TerminalFlow) Kwargs() map[string]any {
+	out := map[string]any{"received": f.Received}
+	if f.Resume {
+		out["resume"] = true
+	}
+	if f.Tail > 0 {
+		out["tail"] = f.Tail
+	}
+	return out
+}
+
+// ReadTerminalFlow reads what a client says; ok is false where it says nothing, or
+// nothing that can be understood.
+func ReadTerminalFlow(kwargs map[string]any) (f TerminalFlow, ok bool) {
+	if f.Received, ok = Uint(kwargs["received"]); !ok {
+		return TerminalFlow{}, false
+	}
+	f.Resume, _ = kwargs["resume"].(bool)
+	f.Tail, _ = Uint(kwargs["tail"])
+	return f, true
+}
+
+// TerminalBytes reads the output in an event (wire §9): text from the device's
+// shell, bytes from a container's, which JSON carries as base64, and a router
+// that translates with a NUL in front (WAMP's form).
+func TerminalBytes(arg any, fromContainer bool) ([]byte, bool) {
+	switch v := arg.(type) {
+	case []byte:
+		return v, true
+	case string:
+		if !fromContainer {
+			return []byte(v), true
+		}
+		if raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(v, "\x00")); err == nil {
+			return raw, true
+		}
+		return []byte(v), true // the end, from an agent that says it as text everywhere
+	}
+	return nil, false
 }
