@@ -120,6 +120,11 @@ func (c *client) Call(ctx context.Context, uri string, args []any, kwargs map[st
 	return c.session.Call(ctx, uri, args, kwargs)
 }
 
+// CallProgress implements cli.Session.
+func (c *client) CallProgress(ctx context.Context, uri string, args []any, kwargs map[string]any, progress func(messenger.Result)) (messenger.Result, error) {
+	return c.session.CallProgress(ctx, uri, args, kwargs, progress)
+}
+
 // Follow implements cli.Session.
 func (c *client) Follow(ctx context.Context, topic string, event func(messenger.Event)) error {
 	c.session.DeclareTopic(topic, "", func(_ context.Context, e messenger.Event) { event(e) })

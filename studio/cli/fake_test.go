@@ -26,20 +26,30 @@ var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 type fake struct {
 	mu        sync.Mutex
 	answers   map[string]func(in map[string]any) (any, error)
-	positions map[string]func(args []any) error // procedures that take more than one argument
+	positions map[string]func(args []any) error                                                         // procedures that take more than one argument
+	streams   map[string]func(ctx context.Context, in map[string]any, send func(part any)) (any, error) // that answer in parts
 	asked     map[string][]map[string]any
 	followers map[string]func(messenger.Event)
 	closed    bool
 }
 
-func (f *fake) Call(_ context.Context, uri string, args []any, _ map[string]any) (messenger.Result, error) {
+func (f *fake) Call(ctx context.Context, uri string, args []any, kwargs map[string]any) (messenger.Result, error) {
+	return f.CallProgress(ctx, uri, args, kwargs, func(messenger.Result) {})
+}
+
+func (f *fake) CallProgress(ctx context.Context, uri string, args []any, _ map[string]any, progress func(messenger.Result)) (messenger.Result, error) {
 	in, _ := protocol.AsDict(protocol.Arg(args, 0))
 	f.mu.Lock()
 	f.asked[uri] = append(f.asked[uri], in)
-	answer, positional := f.answers[uri], f.positions[uri]
+	answer, positional, stream := f.answers[uri], f.positions[uri], f.streams[uri]
 	f.mu.Unlock()
 	if positional != nil {
 		return messenger.Result{}, positional(args)
+	}
+	if stream != nil {
+		answer = func(in map[string]any) (any, error) {
+			return stream(ctx, in, func(part any) { progress(messenger.Result{Args: []any{wired(part)}}) })
+		}
 	}
 	if answer == nil {
 		return messenger.Result{}, &messenger.CallError{URI: protocol.ErrorNoSuchProcedure}
@@ -51,7 +61,16 @@ func (f *fake) Call(_ context.Context, uri string, args []any, _ map[string]any)
 	if list, ok := out.([]any); ok {
 		return messenger.Result{Args: []any{list}}, nil
 	}
-	return messenger.Result{Args: []any{protocol.Wire(out)}}, nil
+	return messenger.Result{Args: []any{wired(out)}}, nil
+}
+
+// wired is a value as it comes out of a session.
+func wired(v any) any {
+	out, err := protocol.WireValue(v)
+	if err != nil {
+		return nil
+	}
+	return out
 }
 
 func (f *fake) Follow(_ context.Context, topic string, event func(messenger.Event)) error {
@@ -107,7 +126,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{
-		studio: &fake{answers: map[string]func(map[string]any) (any, error){}, positions: map[string]func([]any) error{}, asked: map[string][]map[string]any{}, followers: map[string]func(messenger.Event){}},
+		studio: &fake{answers: map[string]func(map[string]any) (any, error){}, positions: map[string]func([]any) error{}, streams: map[string]func(context.Context, map[string]any, func(any)) (any, error){}, asked: map[string][]map[string]any{}, followers: map[string]func(messenger.Event){}},
 		stdout: &lockedBuffer{}, stderr: &lockedBuffer{}, env: map[string]string{},
 	}
 	d.Program = Program{

@@ -17,6 +17,9 @@ import (
 // A Session is a login to a studio.
 type Session interface {
 	Call(ctx context.Context, uri string, args []any, kwargs map[string]any) (messenger.Result, error)
+	// CallProgress is Call for answers that come in parts. progress is called one
+	// at a time, in order, and not after CallProgress has returned.
+	CallProgress(ctx context.Context, uri string, args []any, kwargs map[string]any, progress func(messenger.Result)) (messenger.Result, error)
 	// Follow tells event what is published on topic, from its return on until
 	// Close; after a lost connection it goes on with the next.
 	Follow(ctx context.Context, topic string, event func(messenger.Event)) error
