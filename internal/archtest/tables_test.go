@@ -25,7 +25,7 @@ var rows = []struct {
 
 // tools are open to every row and stand on the standard library alone: what
 // would need more belongs into a row.
-var tools = []string{"internal/backoff", "internal/ringbuf"}
+var tools = []string{"internal/backoff", "internal/proctree", "internal/ringbuf"}
 
 // forTests may be imported by tests and by each other only.
 var forTests = []string{"internal/testenv", "internal/testenv/*", "internal/archtest"}

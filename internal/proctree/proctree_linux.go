@@ -1,0 +1,218 @@
+package proctree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Of describes the process of this number, which runs or is a zombie now.
+func Of(pid int) (Root, error) {
+	p, err := look(pid)
+	if err != nil {
+		return Root{}, err
+	}
+	return Root{PID: pid, Start: p.start}, nil
+}
+
+// Alive tells whether anything of the program runs. Where is is given, only
+// processes for which it holds are counted.
+func (r Root) Alive(is func(pid int) bool) bool {
+	return len(r.members(nil, is)) > 0
+}
+
+// Signal sends a signal to all that belongs to the root, and tells to how many.
+func (r Root) Signal(sig os.Signal, is func(pid int) bool) int {
+	return signal(r.members(nil, is), nil, sig)
+}
+
+// End asks all of the program to end, and kills what is left after grace. It
+// returns when nothing is left; where that cannot be, ErrLeft, and where ctx ends
+// before, its error, with everything killed that was still there. Where is is
+// given, only processes for which it holds are touched.
+func (r Root) End(ctx context.Context, grace time.Duration, is func(pid int) bool) error {
+	// Whom a member has started stays a member when that one has ended.
+	seen, asked := map[int]uint64{}, map[int]uint64{}
+	if !r.wait(ctx, grace, func() []process {
+		found := r.members(seen, is)
+		signal(found, asked, syscall.SIGTERM)
+		return found
+	}) {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		signal(r.members(seen, is), nil, syscall.SIGKILL)
+		return err
+	}
+	if r.wait(context.WithoutCancel(ctx), killed, func() []process {
+		found := r.members(seen, is)
+		signal(found, nil, syscall.SIGKILL)
+		return found
+	}) {
+		return ErrLeft
+	}
+	return nil
+}
+
+// wait looks until nothing is found, for at most so long.
+func (r Root) wait(ctx context.Context, most time.Duration, find func() []process) (left bool) {
+	late := time.NewTimer(most)
+	defer late.Stop()
+	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+		if len(find()) == 0 {
+			return false
+		}
+		select {
+		case <-time.After(pause):
+		case <-late.C:
+			return true
+		case <-ctx.Done():
+			return true
+		}
+	}
+}
+
+// signal sends sig to each process, but not twice to those in sent. The handle
+// is taken before the last look, so that the one who was looked at gets it.
+func signal(to []process, sent map[int]uint64, sig os.Signal) (reached int) {
+	for _, p := range to {
+		if start, already := sent[p.pid]; already && start == p.start {
+			continue
+		}
+		handle, err := os.FindProcess(p.pid)
+		if err != nil {
+			continue
+		}
+		if now, err := look(p.pid); err == nil && now.start == p.start && handle.Signal(sig) == nil {
+			reached++
+			if sig == syscall.SIGTERM {
+				_ = handle.Signal(syscall.SIGCONT) // one that is stopped hears nothing else
+			}
+		}
+		_ = handle.Release()
+		if sent != nil {
+			sent[p.pid] = p.start
+		}
+	}
+	return reached
+}
+
+// members are the processes of the program that have not ended. Those in seen
+// are members whoever their parents are by now, and those found are added to it.
+func (r Root) members(seen map[int]uint64, is func(pid int) bool) []process {
+	if r.PID <= 1 {
+		return nil // no program's, but all that the kernel and the system run
+	}
+	all := everybody()
+	if root, there := all[r.PID]; there && r.Start != 0 && root.start != r.Start {
+		// The number is somebody else's, which it cannot become as long as
+		// there is anybody in the session.
+		return known(all, seen, is)
+	}
+	in := map[int]bool{}
+	var belongs func(p process, depth int) bool
+	belongs = func(p process, depth int) bool {
+		if yes, decided := in[p.pid]; decided {
+			return yes
+		}
+		start, before := seen[p.pid]
+		yes := p.pid == r.PID || p.session == r.PID || before && start == p.start
+		if parent, ok := all[p.parent]; !yes && ok && depth < len(all) {
+			yes = belongs(parent, depth+1)
+		}
+		in[p.pid] = yes
+		return yes
+	}
+	var found []process
+	for _, p := range all {
+		if p.ended || !belongs(p, 0) || is != nil && !is(p.pid) {
+			continue
+		}
+		found = append(found, p)
+		if seen != nil {
+			seen[p.pid] = p.start
+		}
+	}
+	return found
+}
+
+func known(all map[int]process, seen map[int]uint64, is func(pid int) bool) (found []process) {
+	for pid, start := range seen {
+		if p, there := all[pid]; there && p.start == start && !p.ended && (is == nil || is(pid)) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// A process is what the kernel tells about one.
+type process struct {
+	pid, parent, session int
+	start                uint64
+	ended                bool // a zombie: only its parent has not asked yet
+}
+
+// everybody lists the processes that can be seen.
+func everybody() map[int]process {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1) // as far as it came
+	all := make(map[int]process, len(names))
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if p, err := look(pid); err == nil {
+			all[pid] = p
+		}
+	}
+	return all
+}
+
+func look(pid int) (process, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return process{}, fmt.Errorf("process %d: %w", pid, err)
+	}
+	p, err := parse(stat)
+	if err != nil {
+		return process{}, fmt.Errorf("process %d: %w", pid, err)
+	}
+	p.pid = pid
+	return p, nil
+}
+
+var errStat = errors.New("its stat file has another form")
+
+// parse reads "pid (name) state ppid pgrp session … starttime …". The name may
+// hold spaces and parentheses of its own.
+func parse(stat []byte) (p process, err error) {
+	end := bytes.LastIndexByte(stat, ')')
+	if end < 0 {
+		return p, errStat
+	}
+	fields := bytes.Fields(stat[end+1:])
+	const state, parent, session, start = 0, 1, 3, 19
+	if len(fields) <= start {
+		return p, errStat
+	}
+	for field, to := range map[int]*int{parent: &p.parent, session: &p.session} {
+		if *to, err = strconv.Atoi(string(fields[field])); err != nil {
+			return p, errStat
+		}
+	}
+	if p.start, err = strconv.ParseUint(string(fields[start]), 10, 64); err != nil {
+		return p, errStat
+	}
+	p.ended = fields[state][0] == 'Z' || fields[state][0] == 'X'
+	return p, nil
+}

@@ -1,0 +1,151 @@
+package proctree
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program starts a shell that leads its session, and reads the numbers that it
+// prints: one a line, so many.
+func program(t *testing.T, script string, numbers int) (Root, []int) {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	root, err := Of(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := []int{}
+	lines := bufio.NewScanner(out)
+	for len(pids) < numbers && lines.Scan() {
+		pid, err := strconv.Atoi(strings.TrimSpace(lines.Text()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	t.Cleanup(func() {
+		for _, pid := range append(pids, root.PID) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		_ = cmd.Wait()
+	})
+	return root, pids
+}
+
+func running(pid int) bool {
+	p, err := look(pid)
+	return err == nil && !p.ended
+}
+
+func TestEverythingThatAProgramStartedEnds(t *testing.T) {
+	for what, script := range map[string]string{
+		"in the background":     `sleep 300 & echo $!; sleep 300 & echo $!; wait`,
+		"behind its parent":     `sh -c 'sleep 300 & echo $!'; sleep 300 & echo $!; exit 0`,
+		"in another session":    `setsid sh -c 'echo $$; sleep 300 & echo $!; wait' & wait`,
+		"deaf to SIGTERM":       `trap "" TERM; sh -c 'echo $$; while :; do sleep 300; done' & sleep 300 & echo $!; wait`,
+		"stopped":               `sleep 300 & echo $!; kill -STOP $!; sleep 300 & echo $!; wait`,
+		"an orphan by SIGTERM":  `setsid sleep 300 & echo $!; trap "exit 0" TERM; sleep 300 & echo $!; wait`,
+		"more of them than one": `i=0; while [ $i -lt 20 ]; do sleep 300 & i=$((i+1)); done; echo $!; echo $!; wait`,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			root, pids := program(t, script, 2)
+			if !root.Alive(nil) {
+				t.Fatal("it does not run")
+			}
+			if err := root.End(t.Context(), 300*time.Millisecond, nil); err != nil {
+				t.Errorf("End = %v", err)
+			}
+			for _, pid := range append(pids, root.PID) {
+				if running(pid) {
+					t.Errorf("process %d runs", pid)
+				}
+			}
+			if root.Alive(nil) {
+				t.Error("Alive after its end")
+			}
+		})
+	}
+}
+
+func TestOnlyThoseForWhichItHoldsAreTouched(t *testing.T) {
+	root, pids := program(t, `sleep 300 & echo $!; sleep 300 & echo $!; wait`, 2)
+	spared := pids[1]
+	if err := root.End(t.Context(), time.Second, func(pid int) bool { return pid != spared }); err != nil {
+		t.Errorf("End = %v", err)
+	}
+	if running(pids[0]) || !running(spared) {
+		t.Errorf("runs: %t and %t, want only the second", running(pids[0]), running(spared))
+	}
+}
+
+func TestANumberThatIsSomebodyElsesByNowIsLeftAlone(t *testing.T) {
+	root, _ := program(t, `echo $$; exec sleep 300`, 1)
+	stranger := Root{PID: root.PID, Start: root.Start - 1}
+	if stranger.Alive(nil) {
+		t.Error("a process that started later is taken for it")
+	}
+	if err := stranger.End(t.Context(), time.Second, nil); err != nil || !running(root.PID) {
+		t.Errorf("End = %v, and it runs: %t", err, running(root.PID))
+	}
+}
+
+func TestNobodyBelongsToNoProgram(t *testing.T) {
+	for _, pid := range []int{-1, 0, 1} {
+		if root := (Root{PID: pid}); root.Alive(nil) {
+			t.Errorf("process %d is taken for a program's", pid)
+		}
+	}
+}
+
+func TestAnEndThatIsCutShortKills(t *testing.T) {
+	root, _ := program(t, `trap "" TERM; echo $$; while :; do sleep 300; done`, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := root.End(ctx, time.Hour, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("End = %v, want its context's end", err)
+	}
+	late := time.After(20 * time.Second)
+	for running(root.PID) {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-late:
+			t.Fatal("it runs")
+		}
+	}
+}
+
+func TestNamesOfProcessesCannotMisleadTheReader(t *testing.T) {
+	for stat, want := range map[string]process{
+		"7 (x) S 1 2 3 0 -1 4 5 6 7 8 9 10 11 12 20 0 1 0 99 1\n":               {parent: 1, session: 3, start: 99},
+		"7 (a) Z 9 9 9 (b) Z 1 2 3 0 -1 4 5 6 7 8 9 10 11 12 20 0 1 0 99 1 2 3": {parent: 1, session: 3, start: 99, ended: true},
+	} {
+		if got, err := parse([]byte(stat)); err != nil || got != want {
+			t.Errorf("%q: %+v, %v, want %+v", stat, got, err, want)
+		}
+	}
+	for _, stat := range []string{"", "7", "7 (x", "7 (x) S 1 2", "7 (x) S a 2 3 0 -1 4 5 6 7 8 9 10 11 12 20 0 1 0 99"} {
+		if got, err := parse([]byte(stat)); err == nil {
+			t.Errorf("%q is read as %+v", stat, got)
+		}
+	}
+	if self, err := Of(os.Getpid()); err != nil || self.Start == 0 {
+		t.Errorf("of ourselves: %+v, %v", self, err)
+	}
+}
