@@ -2,8 +2,10 @@ package container
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 )
 
@@ -39,20 +41,81 @@ func (p *peer) make(ctx context.Context, config *container.Config, host *contain
 		host.LogConfig = spec.Log.logConfig()
 	}
 	answer, err := p.ContainerCreate(ctx, config, host, nil, nil, spec.Name)
-	if err != nil || !limit || bounds(p.logs.Load()) != unknown || !isID(answer.ID) {
+	if err != nil || !limit || bounds(p.logs.Load()) != unknown || !isID(answer.ID) || p.learnBounds(ctx, answer.ID) != unbounded {
 		return answer.ID, err
 	}
-	made, err := p.ContainerInspect(ctx, answer.ID)
-	if err != nil || made.ContainerJSONBase == nil || made.HostConfig == nil {
-		return answer.ID, nil // as good as it gets; the next one tells
-	}
-	if as := made.HostConfig.LogConfig; as.Type != jsonFile || as.Config["max-size"] != "" {
-		p.logs.Store(int32(bounded))
-		return answer.ID, nil
-	}
-	p.logs.Store(int32(unbounded))
 	if p.ContainerRemove(ctx, answer.ID, container.RemoveOptions{Force: true, RemoveVolumes: true}) != nil {
-		return answer.ID, nil
+		return answer.ID, nil // as good as it gets
 	}
 	return p.make(ctx, config, host, spec)
+}
+
+// learnBounds finds out whether logs have bounds by a container that asked for
+// nothing.
+func (p *peer) learnBounds(ctx context.Context, id string) bounds {
+	made, err := p.ContainerInspect(ctx, id)
+	if err != nil || made.ContainerJSONBase == nil || made.HostConfig == nil {
+		return unknown // the next one tells
+	}
+	found := unbounded
+	if as := made.HostConfig.LogConfig; as.Type != jsonFile || as.Config["max-size"] != "" {
+		found = bounded
+	}
+	p.logs.Store(int32(found))
+	return found
+}
+
+// LogConfig is how a definition that compose reads has to state a limit: driver
+// and options of its "logging", or "" where the engine sees to it by itself or it
+// cannot be found out. That is found out by a container of one of images, made
+// and removed at once without having run, unless it is known already.
+func (e *Engine) LogConfig(ctx context.Context, l LogLimit, images []string) (driver string, options map[string]string, err error) {
+	err = e.call(ctx, e.cfg.Timeout, func(ctx context.Context, p *peer) error {
+		known := bounds(p.logs.Load())
+		for _, image := range images {
+			if known != unknown {
+				break
+			}
+			if known, err = p.probeBounds(ctx, image); err != nil && !errdefs.IsNotFound(err) {
+				return err
+			}
+		}
+		if known == unbounded {
+			c := l.logConfig()
+			driver, options = c.Type, c.Config
+		}
+		return nil
+	})
+	return driver, options, wrap("ask about logs", "the engine", err)
+}
+
+// logProbe is the name of the container that shows how logs are kept.
+const logProbe = "reagent-log-probe"
+
+func (p *peer) probeBounds(ctx context.Context, image string) (bounds, error) {
+	config := &container.Config{Image: image, Cmd: []string{logProbe}, Labels: map[string]string{logProbe: ""}}
+	answer, err := p.ContainerCreate(ctx, config, &container.HostConfig{NetworkMode: "none"}, nil, nil, logProbe)
+	if errdefs.IsConflict(err) { // an agent that was killed left it
+		err = p.removeProbe(ctx)
+		if err == nil {
+			answer, err = p.ContainerCreate(ctx, config, &container.HostConfig{NetworkMode: "none"}, nil, nil, logProbe)
+		}
+	}
+	if err != nil {
+		return unknown, err
+	}
+	found := p.learnBounds(ctx, answer.ID)
+	return found, p.ContainerRemove(ctx, answer.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+}
+
+// removeProbe removes a probe that is left, and nothing else of that name.
+func (p *peer) removeProbe(ctx context.Context) error {
+	c, err := p.ContainerInspect(ctx, logProbe)
+	if err != nil || c.ContainerJSONBase == nil || c.Config == nil {
+		return err
+	}
+	if _, ours := c.Config.Labels[logProbe]; !ours {
+		return errors.New("a container has the name " + logProbe)
+	}
+	return p.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 }

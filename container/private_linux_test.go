@@ -274,6 +274,31 @@ func TestEngineFaults(t *testing.T) {
 		}
 	})
 
+	t.Run("compose is told of a limit where the engine sets none", func(t *testing.T) {
+		run(t, e, container.Spec{Name: "reagent-log-probe", Image: image}) // somebody else's
+		limit := container.LogLimit{FileSize: 1 << 20, Files: 3}
+		if _, _, err := newEngine(t, private.Host).LogConfig(t.Context(), limit, []string{image}); err == nil {
+			t.Error("a stranger of the probe's name = nil, want an error")
+		}
+		if err := e.Remove(t.Context(), "reagent-log-probe"); err != nil {
+			t.Fatal(err)
+		}
+		left := container.Spec{Name: "reagent-log-probe", Image: image, Labels: map[string]string{"reagent-log-probe": ""}}
+		if _, _, err := e.Create(t.Context(), left); err != nil {
+			t.Fatal(err)
+		}
+		fresh := newEngine(t, private.Host)
+		for range 2 { // the second time it is known
+			driver, options, err := fresh.LogConfig(t.Context(), limit, []string{private.Prefix + "/none:1", image})
+			if want := map[string]string{"max-size": "1048576", "max-file": "3"}; driver != "json-file" || !maps.Equal(options, want) || err != nil {
+				t.Errorf("compose is told %s %v, %v, want json-file %v", driver, options, err, want)
+			}
+		}
+		if _, err := e.Inspect(t.Context(), "reagent-log-probe"); !errors.Is(err, container.ErrNotFound) {
+			t.Errorf("the probe afterwards: %v, want it gone", err)
+		}
+	})
+
 	t.Run("logs have a limit where the engine sets none", func(t *testing.T) {
 		limits := func(name string) map[string]string {
 			t.Helper()
@@ -302,6 +327,9 @@ func TestEngineFaults(t *testing.T) {
 			t.Errorf("ping = %v, want ErrUnavailable", err)
 		}
 		private.Start()
+		if driver, options, err := e.LogConfig(t.Context(), container.LogLimit{FileSize: 1 << 20, Files: 3}, []string{image}); driver != "" || err != nil {
+			t.Errorf("what compose is told where the engine has limits = %s %v, %v, want nothing", driver, options, err)
+		}
 		if got, want := limits("third"), map[string]string{"max-size": "50m"}; !maps.Equal(got, want) {
 			t.Errorf("limits where the engine has its own = %v, want %v", got, want)
 		}

@@ -28,6 +28,7 @@ type engine interface {
 	Volumes(ctx context.Context, labels map[string]string) ([]container.Volume, error)
 	RemoveVolume(ctx context.Context, name string) error
 	RemoveNetworks(ctx context.Context, labels map[string]string) error
+	LogConfig(ctx context.Context, l container.LogLimit, images []string) (driver string, options map[string]string, err error)
 	imageStore
 }
 

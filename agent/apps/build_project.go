@@ -32,7 +32,7 @@ func (f composed) build(ctx context.Context, j *job, c construction) (fs.FileInf
 	if err := filesystem.ExtractArchive(&stoppable{ctx, file}, a.uploads.folder, c.m.r.AppName, ofArchives); err != nil {
 		return nil, fmt.Errorf("unpack %s: %w", info.Name(), err)
 	}
-	p, err := f.write(j, c.m, nil) // a build reads nothing of the environment
+	p, err := f.write(ctx, j, c.m, nil) // a build reads nothing of the environment
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func (f composed) start(ctx context.Context, j *job, m making, vars []variable) 
 		return false, err
 	}
 	defer free()
-	p, err := f.write(j, m, vars)
+	p, err := f.write(ctx, j, m, vars)
 	if err != nil {
 		return false, err
 	}
@@ -171,15 +171,20 @@ func (f composed) startAsFound(ctx context.Context, j *job) error {
 }
 
 // write makes the files that compose runs the project from.
-func (f composed) write(j *job, m making, vars []variable) (container.Project, error) {
+func (f composed) write(ctx context.Context, j *job, m making, vars []variable) (container.Project, error) {
 	a := f.w.a
 	p := a.project(m.r)
-	if err := a.policy(m.r).check(m.r.DockerCompose); err != nil {
+	images, err := a.projectImages(m.r)
+	if err != nil {
 		return p, err
+	}
+	driver, limit, err := a.cfg.Engine.LogConfig(ctx, logLimit, images)
+	if err != nil {
+		a.cfg.Log.Warn().Err(err).Stringer("app", f.w.id).Msg("what its services print is kept without a limit")
 	}
 	text, err := rewriting{
 		project: p.Name, envFolder: filepath.Join(a.dataFolder(m.r), "env"), labels: a.labels(m, f.hash(m, sight{})),
-		keepBuild: m.r.Stage == protocol.Dev, ports: j.have.HostPorts, rules: m.r.Ports,
+		keepBuild: m.r.Stage == protocol.Dev, ports: j.have.HostPorts, rules: m.r.Ports, logDriver: driver, logLimit: limit,
 	}.text(m.r.DockerCompose)
 	if err != nil {
 		return p, err

@@ -26,6 +26,8 @@ type rewriting struct {
 	keepBuild bool              // services may be built here
 	ports     map[string]uint16 // managed host ports by slot
 	rules     []protocol.PortRule
+	logDriver string            // keeps what a service prints that says nothing about it; "" = the engine's
+	logLimit  map[string]string // options of it
 }
 
 // services are those of a definition, by name.
@@ -57,7 +59,7 @@ func (r rewriting) rewrite(definition map[string]any) (map[string]any, error) {
 	for _, name := range slices.Sorted(maps.Keys(listed)) {
 		s := listed[name]
 		s["env_file"] = environmentFile
-		for _, part := range []func(string, map[string]any) error{r.hosts, r.volumes, r.publish, r.label} {
+		for _, part := range []func(string, map[string]any) error{r.hosts, r.volumes, r.publish, r.label, r.logging} {
 			if err := part(name, s); err != nil {
 				return nil, fmt.Errorf("service %s: %w", name, err)
 			}
@@ -115,6 +117,19 @@ func (r rewriting) volumes(_ string, s map[string]any) error {
 	s["volumes"] = append(mounts, map[string]any{
 		"type": "bind", "source": literal(r.envFolder), "target": "/data/env", "read_only": true,
 	})
+	return nil
+}
+
+// logging bounds what is kept of a service's output, unless its author says how.
+func (r rewriting) logging(_ string, s map[string]any) error {
+	if r.logDriver == "" || s["logging"] != nil || s["log_driver"] != nil {
+		return nil
+	}
+	options := make(map[string]any, len(r.logLimit))
+	for k, v := range r.logLimit {
+		options[k] = v
+	}
+	s["logging"] = map[string]any{"driver": r.logDriver, "options": options}
 	return nil
 }
 

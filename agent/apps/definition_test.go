@@ -31,7 +31,7 @@ func TestDefinitionsAreRewrittenAsTheContractHasIt(t *testing.T) {
 			"labels": ["a=b", "reagent.app_key=99"]},
 		"db": {"image": "db:1", "extra_hosts": {"host.docker.internal": "10.0.0.1"}, "volumes": [{"type": "bind", "source": "./e", "target": "/data/env/mine"}],
 			"labels": {"x": 1, "real": "no"}, "build": "."},
-		"side": {"image": "side:1", "network_mode": "service:web"}
+		"side": {"image": "side:1", "network_mode": "service:web", "logging": {"driver": "journald"}}
 	}, "volumes": {"state": null}}`
 	definition := object(t, authored)
 	rules := []protocol.PortRule{{Port: 443}}
@@ -50,19 +50,21 @@ func TestDefinitionsAreRewrittenAsTheContractHasIt(t *testing.T) {
 	}
 	got, err := rewriting{
 		project: "prod_6_web_compose", envFolder: "/apps/$x/env", labels: map[string]string{labelKey: "6", labelReal: "True"}, ports: ports, rules: rules,
+		logDriver: "json-file", logLimit: map[string]string{"max-file": "3"},
 	}.rewrite(definition)
 	if err != nil {
 		t.Fatal(err)
 	}
 	env := `{"type": "bind", "source": "/apps/$$x/env", "target": "/data/env", "read_only": true}`
+	logging := `"logging": {"driver": "json-file", "options": {"max-file": "3"}}`
 	want := object(t, `{"name": "prod_6_web_compose", "services": {
 		"web": {"image": "web:1", "env_file": ".env-compose", "extra_hosts": ["db:10.0.0.7", "host.docker.internal:host-gateway"], "volumes": ["state:/state", `+env+`],
 			"ports": ["0.0.0.0:40000:80", "0.0.0.0:40001:53/udp", "9000-9010:9000-9010", "${PORT}:80", "70:70/sctp", "0.0.0.0:40002:443",
 				{"target": 90, "published": "40003", "host_ip": "0.0.0.0", "protocol": "tcp", "mode": "host"}],
-			"labels": {"a": "b", "reagent.app_key": "6", "real": "True"}},
+			"labels": {"a": "b", "reagent.app_key": "6", "real": "True"}, `+logging+`},
 		"db": {"image": "db:1", "env_file": ".env-compose", "extra_hosts": {"host.docker.internal": "10.0.0.1"}, "volumes": [{"type": "bind", "source": "./e", "target": "/data/env/mine"}],
-			"labels": {"x": 1, "reagent.app_key": "6", "real": "True"}},
-		"side": {"image": "side:1", "env_file": ".env-compose", "network_mode": "service:web", "volumes": [`+env+`], "labels": {"reagent.app_key": "6", "real": "True"}}
+			"labels": {"x": 1, "reagent.app_key": "6", "real": "True"}, `+logging+`},
+		"side": {"image": "side:1", "env_file": ".env-compose", "network_mode": "service:web", "logging": {"driver": "journald"}, "volumes": [`+env+`], "labels": {"reagent.app_key": "6", "real": "True"}}
 	}, "volumes": {"state": null}}`)
 	if !reflect.DeepEqual(normal(t, got), want) {
 		a, _ := json.MarshalIndent(got, "", " ")

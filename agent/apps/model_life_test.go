@@ -174,6 +174,10 @@ func (m *mortalEngine) DownloadSize(ctx context.Context, ref string, c *containe
 	return lived(m.l, func() (int64, error) { return m.e.DownloadSize(ctx, ref, c) })
 }
 
+func (m *mortalEngine) LogConfig(context.Context, container.LogLimit, []string) (string, map[string]string, error) {
+	return "", nil, nil
+}
+
 func (m *mortalEngine) RemoveImage(ctx context.Context, ref string) error {
 	return m.l.call(func() error { return m.e.RemoveImage(ctx, ref) })
 }

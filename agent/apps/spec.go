@@ -132,6 +132,10 @@ func (a *Apps) define(m making, less bool) definition {
 	}
 }
 
+// logLimit is what the engine may keep of a container's output, where nobody set
+// another limit.
+var logLimit = container.LogLimit{FileSize: 10 << 20, Files: 3}
+
 // spec is the container to create for a wish (life §3.3). ports are the managed
 // host ports by "tcp/8080".
 func (a *Apps) spec(m making, less bool, ports map[string]uint16, vars []variable) container.Spec {
@@ -146,7 +150,7 @@ func (a *Apps) spec(m making, less bool, ports map[string]uint16, vars []variabl
 		NetworkMode: d.NetworkMode,
 		ExtraHosts:  []string{"host.docker.internal:host-gateway"},
 		Mounts:      d.Mounts,
-		Log:         container.LogLimit{FileSize: 10 << 20, Files: 3}, // no part of the definition either
+		Log:         logLimit, // no part of the definition either
 	}
 	// What the host happens to have is no part of the definition: a module that
 	// is loaded late must not cost an app its container.
