@@ -67,6 +67,9 @@ type TerminalFlow struct {
 	// Tail is for who comes to a session that others have used: with Resume, no more
 	// than so many of the bytes that were sent before come again. 0 = no limit.
 	Tail uint64
+	// Release says that the client goes and nobody will tell a position any more:
+	// from now on as without flow control, so that the program is not held up.
+	Release bool
 }
 
 // Kwargs is the flow as it is published.
@@ -77,6 +80,9 @@ func (f TerminalFlow) Kwargs() map[string]any {
 	}
 	if f.Tail > 0 {
 		out["tail"] = f.Tail
+	}
+	if f.Release {
+		out["release"] = true
 	}
 	return out
 }
@@ -89,6 +95,7 @@ func ReadTerminalFlow(kwargs map[string]any) (f TerminalFlow, ok bool) {
 	}
 	f.Resume, _ = kwargs["resume"].(bool)
 	f.Tail, _ = Uint(kwargs["tail"])
+	f.Release, _ = kwargs["release"].(bool)
 	return f, true
 }
 
@@ -110,3 +117,7 @@ func TerminalBytes(arg any, fromContainer bool) ([]byte, bool) {
 	}
 	return nil, false
 }
+
+// TerminalBridge is the keyword argument that tells a bridge to another router
+// who may see an event there (wire Appendix A).
+const TerminalBridge = "__bridge_eligible_authid__"
