@@ -30,7 +30,8 @@ func Dialer(notices io.Writer) func(context.Context, protocol.StudioProfile) (cl
 // A client is a session of a person. Close ends it.
 type client struct {
 	session *messenger.Session
-	link    atomic.Pointer[messenger.Link] // the connection of the moment, or the last one
+	link    atomic.Pointer[messenger.Link]                   // the connection of the moment, or the last one
+	watch   atomic.Pointer[func(online bool, reason string)] // who is told of its changes; nil = people
 	closing atomic.Bool
 	stop    context.CancelFunc
 	ended   chan struct{}
@@ -95,6 +96,8 @@ func (c *client) notify(outcome chan<- messenger.Status, notices io.Writer) func
 		case before == "":
 			outcome <- s
 		case c.closing.Load():
+		case c.watch.Load() != nil:
+			(*c.watch.Load())(s.State == messenger.Online, s.Reason)
 		case s.State == messenger.Online:
 			fmt.Fprintln(notices, "the studio is back; what happened in between may be missing above")
 		default:
@@ -130,6 +133,14 @@ func (c *client) Follow(ctx context.Context, topic string, event func(messenger.
 	c.session.DeclareTopic(topic, "", func(_ context.Context, e messenger.Event) { event(e) })
 	return c.link.Load().Apply(ctx)
 }
+
+// Publish implements cli.Session.
+func (c *client) Publish(ctx context.Context, topic string, args []any, kwargs map[string]any) error {
+	return c.session.Publish(ctx, topic, map[string]any{"acknowledge": true}, args, kwargs)
+}
+
+// Watch implements cli.Session.
+func (c *client) Watch(changed func(online bool, reason string)) { c.watch.Store(&changed) }
 
 // Close implements cli.Session.
 func (c *client) Close() {

@@ -109,6 +109,57 @@ func TestACommandGoesOnAfterTheStudioWasAway(t *testing.T) {
 	}
 }
 
+func TestACommandMayWatchItsConnectionItself(t *testing.T) {
+	s := testenv.Studio(t)
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	var told notices
+	session, err := studio.Dialer(&told)(t.Context(), s.Profile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	changes := make(chan string, 16)
+	session.Watch(func(online bool, reason string) {
+		if online != (reason == "") {
+			t.Errorf("online %v with the reason %q", online, reason)
+		}
+		changes <- map[bool]string{true: "back", false: "lost"}[online]
+	})
+	_, file := s.AddDevice("press-07")
+	events := make(chan messenger.Event, 16)
+	if err := session.Follow(t.Context(), protocol.StudioDeviceState, func(e messenger.Event) { events <- e }); err != nil {
+		t.Fatal(err)
+	}
+	s.Restart()
+	for _, want := range []string{"lost", "back"} {
+		select {
+		case got := <-changes:
+			if got != want {
+				t.Fatalf("told %q, want %q", got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("never told %q", want)
+		}
+	}
+	if got := told.String(); got != "" {
+		t.Errorf("people are told %q too", got)
+	}
+	s.As(file) // who was told is subscribed again, and hears of it
+	select {
+	case <-events:
+	case <-time.After(10 * time.Second):
+		t.Error("no event after the connection was said to be back")
+	}
+	keys := protocol.DeviceTerminal(file.SerialNumber, "x").WriteTopic
+	if err := session.Publish(t.Context(), keys, []any{"ls"}, map[string]any{"received": 0}); err != nil {
+		t.Errorf("publishing keystrokes = %v", err)
+	}
+	var answer *messenger.CallError
+	if err := session.Publish(t.Context(), "re.studio.test", []any{"x"}, nil); !errors.As(err, &answer) {
+		t.Errorf("publishing where a person may not = %v, want the router's refusal", err)
+	}
+}
+
 func await(t *testing.T, done func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(20 * time.Second)

@@ -30,6 +30,8 @@ type fake struct {
 	streams   map[string]func(ctx context.Context, in map[string]any, send func(part any)) (any, error) // that answer in parts
 	asked     map[string][]map[string]any
 	followers map[string]func(messenger.Event)
+	published func(topic string, args []any, kwargs map[string]any) error
+	changed   func(online bool, reason string)
 	closed    bool
 }
 
@@ -78,6 +80,22 @@ func (f *fake) Follow(_ context.Context, topic string, event func(messenger.Even
 	defer f.mu.Unlock()
 	f.followers[topic] = event
 	return nil
+}
+
+func (f *fake) Publish(_ context.Context, topic string, args []any, kwargs map[string]any) error {
+	f.mu.Lock()
+	published := f.published
+	f.mu.Unlock()
+	if published == nil {
+		return nil
+	}
+	return published(topic, args, kwargs)
+}
+
+func (f *fake) Watch(changed func(online bool, reason string)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed = changed
 }
 
 func (f *fake) Close() { f.closed = true }

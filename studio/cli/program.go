@@ -23,6 +23,11 @@ type Session interface {
 	// Follow tells event what is published on topic, from its return on until
 	// Close; after a lost connection it goes on with the next.
 	Follow(ctx context.Context, topic string, event func(messenger.Event)) error
+	// Publish publishes an event, and returns when the router has it.
+	Publish(ctx context.Context, topic string, args []any, kwargs map[string]any) error
+	// Watch tells changed, instead of people, each loss of the connection, with
+	// the reason, and each return. It should be quick.
+	Watch(changed func(online bool, reason string))
 	Close()
 }
 
