@@ -81,6 +81,21 @@ func (s *Session) changed(key declarationKey) {
 	})
 }
 
+// Settle waits until the router has what is declared under these URIs, or lets go
+// of what was withdrawn: who answers a caller that a topic is listened to wants it
+// to be true. Only exact topics are meant.
+func (s *Session) Settle(ctx context.Context, uris ...string) error {
+	l := s.link.Load()
+	if l == nil {
+		return ErrOffline
+	}
+	var keys []declarationKey
+	for _, uri := range uris {
+		keys = append(keys, declarationKey{uri: uri}, declarationKey{uri: uri, topic: true})
+	}
+	return l.reconcileAll(ctx, keys)
+}
+
 // Apply brings all declarations to the router, all in one flight, and returns
 // when each is answered: nil, or the errors of those that failed, joined. From
 // then on declarations take effect at once.
@@ -94,7 +109,11 @@ func (l *Link) Apply(ctx context.Context) error {
 		keys = append(keys, key)
 	}
 	l.s.mu.Unlock()
+	return l.reconcileAll(ctx, keys)
+}
 
+// reconcileAll does so in one flight, and waits for the answers.
+func (l *Link) reconcileAll(ctx context.Context, keys []declarationKey) error {
 	answers := make(chan error, len(keys))
 	for _, key := range keys {
 		if !l.use(func() { answers <- l.reconcile(key) }) {

@@ -249,6 +249,54 @@ func TestDeclarationsTakeEffectAtOnceWhileOnline(t *testing.T) {
 	unsubscribe()
 }
 
+// Each answer is asked for at once, so that any of them would be wrong where
+// Settle did not wait.
+func TestSettledDeclarationsAreThere(t *testing.T) {
+	tr := startRouter(t, nil)
+	caller := tr.peer()
+	s := online(t, tr, nil, nil)
+	events := make(chan Event, 1)
+	for i := range 50 {
+		uri := fmt.Sprintf("test.%d", i)
+		withdraw := s.Declare(uri, nil, Echo)
+		unsubscribe := s.DeclareTopic(uri+".keys", "", func(_ context.Context, e Event) { events <- e })
+		if err := s.Settle(t.Context(), uri, uri+".keys"); err != nil {
+			t.Fatalf("Settle = %v", err)
+		}
+		if _, err := call(t, caller, uri); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		if err := caller.Publish(uri+".keys", wamp.Dict{"acknowledge": true}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-events:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("event %d does not arrive", i)
+		}
+		withdraw()
+		unsubscribe()
+		if err := s.Settle(t.Context(), uri, uri+".keys"); err != nil {
+			t.Fatalf("Settle after the withdrawal = %v", err)
+		}
+		if _, err := call(t, caller, uri); err == nil {
+			t.Fatalf("call %d is answered after its withdrawal", i)
+		}
+	}
+	if n := s.Link().Entries(); n != 0 {
+		t.Errorf("%d entries are kept", n)
+	}
+	withdraw := s.Declare("bad uri#", nil, Echo)
+	defer withdraw()
+	if err := s.Settle(t.Context(), "bad uri#"); err == nil {
+		t.Error("what the router refuses is settled")
+	}
+	s.Stop()
+	if err := s.Settle(t.Context(), "test.1"); !errors.Is(err, ErrOffline) {
+		t.Errorf("Settle without a connection = %v, want ErrOffline", err)
+	}
+}
+
 func TestApplySaysWhichDeclarationFailed(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
 	other := tr.peer()

@@ -2,6 +2,9 @@ package protocol
 
 import (
 	"encoding/base64"
+	"fmt"
+	"math"
+	"reflect"
 	"strings"
 )
 
@@ -121,3 +124,126 @@ func TerminalBytes(arg any, fromContainer bool) ([]byte, bool) {
 // TerminalBridge is the keyword argument that tells a bridge to another router
 // who may see an event there (wire Appendix A).
 const TerminalBridge = "__bridge_eligible_authid__"
+
+// RequestTerminalArgs is the argument of request_terminal_session.
+type RequestTerminalArgs struct{ ContainerName string }
+
+// ReadArgs reads the arguments of a call.
+func (a *RequestTerminalArgs) ReadArgs(args []any) error {
+	if len(args) == 0 {
+		return invalid("no args found")
+	}
+	d, ok := AsDict(args[0])
+	if !ok {
+		return invalid("failed to parse payload")
+	}
+	if a.ContainerName, ok = Text(d["containerName"]); !ok {
+		return invalid("failed to parse containerName")
+	}
+	return nil
+}
+
+// StartTerminalArgs is the argument of start_terminal_session. The registration
+// that it names has to be there, and means nothing (wire Appendix A).
+type StartTerminalArgs struct{ SessionID string }
+
+// ReadArgs reads the arguments of a call.
+func (a *StartTerminalArgs) ReadArgs(args []any) error {
+	d, err := readSession(args, &a.SessionID)
+	if err != nil {
+		return err
+	}
+	if _, ok := Uint(d["registrationID"]); !ok {
+		return invalid("failed to parse registrationID")
+	}
+	return nil
+}
+
+// StopTerminalArgs is the argument of stop_terminal_session.
+type StopTerminalArgs struct{ SessionID string }
+
+// ReadArgs reads the arguments of a call.
+func (a *StopTerminalArgs) ReadArgs(args []any) error {
+	_, err := readSession(args, &a.SessionID)
+	return err
+}
+
+func readSession(args []any, id *string) (map[string]any, error) {
+	if len(args) == 0 {
+		return nil, invalid("failed to parse args, payload is missing")
+	}
+	d, ok := AsDict(args[0])
+	if !ok {
+		return nil, invalid("failed to parse payload")
+	}
+	if *id, ok = Text(d["sessionID"]); !ok {
+		return nil, invalid("failed to parse sessionID")
+	}
+	return d, nil
+}
+
+// MaxTerminalSize is the greatest height and width of a terminal.
+const MaxTerminalSize = math.MaxInt16
+
+// TerminalSize is the argument of a session's resize procedure. A zero in it
+// stands for a window that has no size.
+type TerminalSize struct{ Height, Width uint16 }
+
+// ReadContainerArgs reads the arguments of a call that is about a container's
+// shell, with the contract's texts for that.
+func (t *TerminalSize) ReadContainerArgs(args []any) error {
+	d, ok := AsDict(Arg(args, 0))
+	if !ok {
+		return invalid("failed to parse args")
+	}
+	if which, err := t.readDict(d); err != nil {
+		return invalid("failed to parse %s", which)
+	}
+	return nil
+}
+
+// ReadDeviceArgs reads the arguments of a call that is about the device's shell.
+func (t *TerminalSize) ReadDeviceArgs(args []any) error {
+	if len(args) == 0 {
+		return invalid("failed to parse args, payload is missing")
+	}
+	d, ok := AsDict(args[0])
+	if !ok {
+		return invalid("failed to parse args")
+	}
+	if which, err := t.readDict(d); err != nil {
+		return invalid("failed to parse %s: %v", which, err)
+	}
+	return nil
+}
+
+func (t *TerminalSize) readDict(d map[string]any) (which string, err error) {
+	for _, f := range []struct {
+		name string
+		to   *uint16
+	}{{"height", &t.Height}, {"width", &t.Width}} {
+		if *f.to, err = terminalSide(d[f.name]); err != nil {
+			return f.name, err
+		}
+	}
+	return "", nil
+}
+
+// terminalSide reads a height or a width: a whole number of any numeric type,
+// but no text.
+func terminalSide(v any) (uint16, error) {
+	switch n := reflect.ValueOf(v); {
+	case n.CanInt() && (n.Int() < 0 || n.Int() > MaxTerminalSize), n.CanUint() && n.Uint() > MaxTerminalSize,
+		n.CanFloat() && !(n.Float() >= 0 && n.Float() <= MaxTerminalSize): // not a number neither
+		return 0, fmt.Errorf("out of range: %v", v)
+	case n.CanInt():
+		return uint16(n.Int()), nil
+	case n.CanUint():
+		return uint16(n.Uint()), nil
+	case n.CanFloat() && n.Float() != math.Trunc(n.Float()):
+		return 0, fmt.Errorf("not a whole number: %v", v)
+	case n.CanFloat():
+		return uint16(n.Float()), nil
+	}
+	return 0, fmt.Errorf("unexpected type %T", v)
+}

@@ -1,46 +1,97 @@
 package protocol
 
 import (
+	"math"
 	"testing"
 )
 
-func TestTheFlowOfATerminalComesBackAsItWasSaid(t *testing.T) {
-	for _, want := range []TerminalFlow{{}, {Received: 7}, {Received: 1 << 40, Resume: true}, {Resume: true, Tail: 65536}} {
-		if got, ok := ReadTerminalFlow(want.Kwargs()); !ok || got != want {
-			t.Errorf("%+v came back as %+v (%v)", want, got, ok)
+func TestSizesOfTerminalsAreReadFromAnyNumber(t *testing.T) {
+	for _, c := range []struct {
+		height      any
+		want        uint16
+		ofDevice    string
+		ofContainer bool
+	}{
+		{uint64(40), 40, "", true},
+		{int8(40), 40, "", true},
+		{40.0, 40, "", true},
+		{float32(40), 40, "", true},
+		{0, 0, "", true},
+		{32767, 32767, "", true},
+		{32768, 0, "failed to parse height: out of range: 32768", false},
+		{uint64(100000), 0, "failed to parse height: out of range: 100000", false},
+		{uint64(math.MaxUint64), 0, "failed to parse height: out of range: 18446744073709551615", false},
+		{-1, 0, "failed to parse height: out of range: -1", false},
+		{-0.5, 0, "failed to parse height: out of range: -0.5", false},
+		{1e300, 0, "failed to parse height: out of range: 1e+300", false},
+		{math.NaN(), 0, "failed to parse height: out of range: NaN", false},
+		{40.5, 0, "failed to parse height: not a whole number: 40.5", false},
+		{"40", 0, "failed to parse height: unexpected type string", false},
+		{true, 0, "failed to parse height: unexpected type bool", false},
+		{nil, 0, "failed to parse height: unexpected type <nil>", false},
+	} {
+		args := []any{map[string]any{"height": c.height, "width": 7}}
+		var device, container TerminalSize
+		got, want := "", ""
+		if err := device.ReadDeviceArgs(args); err != nil {
+			got = err.Error()
 		}
-	}
-	for _, kwargs := range []map[string]any{nil, {}, {"resume": true}, {"received": -1}, {"received": "x"}, {"received": nil}, {"received": 1.5}} {
-		if got, ok := ReadTerminalFlow(kwargs); ok || got != (TerminalFlow{}) {
-			t.Errorf("%v was read as %+v, want nothing", kwargs, got)
+		if got != c.ofDevice || got == "" && device != (TerminalSize{c.want, 7}) {
+			t.Errorf("%v (%T): %+v, %q, want %d, %q", c.height, c.height, device, got, c.want, c.ofDevice)
 		}
-	}
-	if got, ok := ReadTerminalFlow(map[string]any{"received": 12.0, "resume": "yes", "tail": -3}); !ok || got != (TerminalFlow{Received: 12}) {
-		t.Errorf("odd values were read as %+v (%v), want 12 received", got, ok)
+		if got = ""; !c.ofContainer {
+			want = "failed to parse height"
+		}
+		if err := container.ReadContainerArgs(args); err != nil {
+			got = err.Error()
+		}
+		if got != want || got == "" && container != device {
+			t.Errorf("%v (%T), of a container: %+v, %q, want %+v, %q", c.height, c.height, container, got, device, want)
+		}
 	}
 }
 
-func TestOutputOfATerminalIsReadInEveryForm(t *testing.T) {
+func TestArgumentsOfTerminalsAreRefusedWithTheContractsTexts(t *testing.T) {
+	type read func([]any) error
+	request := func(a []any) error { return new(RequestTerminalArgs).ReadArgs(a) }
+	start := func(a []any) error { return new(StartTerminalArgs).ReadArgs(a) }
+	stop := func(a []any) error { return new(StopTerminalArgs).ReadArgs(a) }
+	container := func(a []any) error { return new(TerminalSize).ReadContainerArgs(a) }
+	device := func(a []any) error { return new(TerminalSize).ReadDeviceArgs(a) }
+	one := func(d map[string]any) []any { return []any{d} }
 	for _, c := range []struct {
-		arg       any
-		container bool
-		want      string
-		ok        bool
+		read read
+		args []any
+		want string
 	}{
-		{[]byte{0xff, 'a'}, true, "\xffa", true},
-		{[]byte("ab"), false, "ab", true},
-		{"/2E=", true, "\xffa", true},
-		{"\x00/2E=", true, "\xffa", true},
-		{"/2E=", false, "/2E=", true},
-		{TerminalEOF, true, TerminalEOF, true},
-		{"VEVSTUlOQUxfRU9G", true, TerminalEOF, true},
-		{"", true, "", true},
-		{nil, true, "", false},
-		{7, false, "", false},
-		{[]any{1, 2}, true, "", false},
+		{request, nil, "no args found"},
+		{request, []any{"x"}, "failed to parse payload"},
+		{request, []any{nil}, "failed to parse payload"},
+		{request, one(map[string]any{"containerName": 5}), "failed to parse containerName"},
+		{request, one(map[string]any{"containerName": "prod_6_web"}), ""},
+		{start, nil, "failed to parse args, payload is missing"},
+		{start, []any{[]any{}}, "failed to parse payload"},
+		{start, one(map[string]any{"registrationID": 5}), "failed to parse sessionID"},
+		{start, one(map[string]any{"sessionID": "x"}), "failed to parse registrationID"},
+		{start, one(map[string]any{"sessionID": "x", "registrationID": -5}), "failed to parse registrationID"},
+		{start, one(map[string]any{"sessionID": "x", "registrationID": 5.0}), ""},
+		{stop, nil, "failed to parse args, payload is missing"},
+		{stop, []any{5}, "failed to parse payload"},
+		{stop, one(map[string]any{"sessionID": nil}), "failed to parse sessionID"},
+		{stop, one(map[string]any{"sessionID": "x"}), ""},
+		{container, nil, "failed to parse args"},
+		{container, []any{40, 80}, "failed to parse args"},
+		{container, one(map[string]any{"height": 5}), "failed to parse width"},
+		{device, nil, "failed to parse args, payload is missing"},
+		{device, []any{40, 80}, "failed to parse args"},
+		{device, one(map[string]any{"height": 5}), "failed to parse width: unexpected type <nil>"},
 	} {
-		if got, ok := TerminalBytes(c.arg, c.container); string(got) != c.want || ok != c.ok {
-			t.Errorf("%q from a container %v: %q, %v; want %q, %v", c.arg, c.container, got, ok, c.want, c.ok)
+		got := ""
+		if err := c.read(c.args); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%v: %q, want %q", c.args, got, c.want)
 		}
 	}
 }
