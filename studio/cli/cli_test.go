@@ -223,8 +223,8 @@ func TestHelpTeaches(t *testing.T) {
 func TestWhatIsNotUnderstoodIsAUsageError(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"nonsense", `there is no command "nonsense"`},
-		{"device", `device add, device ls, device rm`},
-		{"device nonsense", `device add, device ls, device rm`},
+		{"device", `device add, device ls, device logs, device rm`},
+		{"device nonsense", `device add, device ls, device logs, device rm`},
 		{"device ls x", "it is: reagent-studio device ls"},
 		{"deploy hello", "it is: reagent-studio deploy APP[@VERSION] DEVICE"},
 		{"deploy hello dev --nonsense", "flag provided but not defined"},

@@ -99,7 +99,7 @@ func (w *workbench) run(ctx context.Context, detach bool) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		c, app, device := w.c, printable(w.app.Name), printable(w.device.Name)
 		c.say("\n%s goes on without you: see its log with %q, stop it with %q", app,
-			fmt.Sprintf("%s logs -f --dev %s %s", c.Name, device, app), fmt.Sprintf("%s dev stop %s %s", c.Name, app, device))
+			fmt.Sprintf("%s logs -f --dev %s %s", c.Name, app, device), fmt.Sprintf("%s dev stop %s %s", c.Name, app, device))
 	}
 	return err
 }

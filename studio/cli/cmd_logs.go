@@ -5,64 +5,108 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"slices"
+	"strconv"
 
 	"reagent/messenger"
 	"reagent/protocol"
 )
 
-func logs() Command {
-	var follow, dev bool
-	return Command{
-		Words: "logs", Args: "[-f] DEVICE APP", Min: 2, Max: 2,
-		About: "Show the last lines of an app's log, or follow it",
-		More: `The log comes from the device, which has to be on-line. Where the app is there
-twice, installed and as a DEV copy, --dev means the copy.
+const logsMore = `The log comes from the device, which keeps it over restarts and updates of the
+app; of an app with several services each line names its own. Without --tail and
+--since it is the newest 200 lines. TIME is the device's clock.
 
-  $0 logs -f press-07 hello`,
+With -f it goes on until Ctrl-C, and no line is missing or there twice, whatever
+becomes of the connection, the device or this studio in between: what a device
+had to drop itself is told. A device that is away is waited for.
+
+  $0 logs hello press-07 -f
+  $0 logs hello press-07 --since 2h --timestamps
+  $0 logs hello press-07 --tail all --output json
+
+Where the app is there twice, installed and as a DEV copy, --dev means the copy.
+What the app did not print itself but the agent said about it is dim on a
+terminal, what came on stderr yellow, unless NO_COLOR is set.`
+
+func logs() Command {
+	var (
+		follow, dev, timestamps bool
+		from                    = beginning{tail: defaultTail}
+	)
+	return Command{
+		Words: "logs", Args: "APP DEVICE [-f] [--since TIME] [--tail N]", Min: 2, Max: 2,
+		About: "Show an app's log, or follow it",
+		More:  logsMore,
 		Flags: func(f *flag.FlagSet) {
 			f.BoolVar(&follow, "f", false, "go on until Ctrl-C")
 			f.BoolVar(&dev, "dev", false, `the log of the DEV copy, see "dev push"`)
+			f.BoolVar(&timestamps, "timestamps", false, "begin each line with its time (UTC)")
+			addBound(f, "since", "begin then", &from.since)
+			f.Func("tail", fmt.Sprintf("begin with the newest `N` lines at most, or \"all\" (default: %d; with --since: all)", defaultTail), from.setTail)
 		},
 		Hints: hintsAppOnDevice,
 		Run: func(ctx context.Context, c *Call) error {
-			row, err := findApp(ctx, c, c.Args[0], c.Args[1], dev)
+			row, err := findAppAnyOrder(ctx, c, c.Args[0], c.Args[1], dev)
 			if err != nil {
 				return err
 			}
-			session, err := c.studio(ctx)
-			if err != nil {
+			f := newFollower(c, row, follow, timestamps)
+			switch err := f.run(ctx, from); {
+			case errors.Is(err, errNoFollow):
+				return contractLog(ctx, f, from, timestamps)
+			default:
 				return err
 			}
-			var live chan []string
-			if follow { // before the history, so that no line falls in between
-				live = make(chan []string, 1024)
-				err := session.Follow(ctx, protocol.LogTopic(row.SerialNumber, row.ContainerName), func(e messenger.Event) {
-					select {
-					case live <- logLines(e.Args):
-					case <-ctx.Done():
-					}
-				})
-				if err != nil {
-					return err
-				}
-			}
-			history, err := logHistory(ctx, session, row)
-			var answer *messenger.CallError
-			switch {
-			case errors.As(err, &answer) && answer.URI == protocol.ErrorNoSuchProcedure && follow:
-				c.say("%s is not on-line: its log goes on when it is back", printable(row.DeviceName))
-			case errors.As(err, &answer) && answer.URI == protocol.ErrorNoSuchProcedure:
-				return fmt.Errorf("%s is not on-line: its log is there again when it is back", printable(row.DeviceName))
-			case err != nil:
-				return err
-			}
-			if err := c.printLog(history); err != nil || !follow {
-				return err
-			}
-			return c.followLog(ctx, history, live)
 		},
 	}
+}
+
+// defaultTail is how many lines a log shows where nobody says; a device may be
+// at the end of a thin link.
+const defaultTail = 200
+
+// A beginning says where the log is to begin.
+type beginning struct {
+	since string // "" = anywhere
+	tail  int    // lines, the newest; all = every one
+	said  bool   // the tail was asked for
+}
+
+// all is a tail that leaves nothing out.
+const all = -1
+
+// setTail reads the flag.
+func (b *beginning) setTail(text string) error {
+	if b.said = true; text == "all" {
+		b.tail = all
+		return nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil || n > protocol.MaxLogTail {
+		return fmt.Errorf(`%q is neither "all" nor a number up to %d`, text, protocol.MaxLogTail)
+	}
+	b.tail = int(n)
+	return nil
+}
+
+// lines is how many of the newest lines are wanted, or all.
+func (b *beginning) lines() int {
+	if b.since != "" && !b.said {
+		return all
+	}
+	return b.tail
+}
+
+// findAppAnyOrder looks up an app on a device, in the documented order or, where
+// that names nothing, in the other.
+func findAppAnyOrder(ctx context.Context, c *Call, app, device string, dev bool) (protocol.AppOnDeviceRow, error) {
+	row, err := findApp(ctx, c, device, app, dev)
+	if err == nil || ctx.Err() != nil {
+		return row, err
+	}
+	if other, swapped := findApp(ctx, c, app, device, dev); swapped == nil {
+		return other, nil
+	}
+	return row, err
 }
 
 // findApp looks up one app on one device: the DEV copy where that is asked for,
@@ -92,6 +136,78 @@ func findApp(ctx context.Context, c *Call, device, app string, dev bool) (protoc
 	return found, nil
 }
 
+// contractLog shows the log of a device whose agent has no follow_app_logs, the
+// way that all agents have: a topic, and what is kept of it. It cannot tell what
+// is missing.
+func contractLog(ctx context.Context, f *follower, from beginning, timestamps bool) error {
+	c, row := f.c, f.app
+	session, err := c.studio(ctx)
+	if err != nil {
+		return err
+	}
+	if !f.forever {
+		lines, err := f.contractTail(ctx, from, timestamps)
+		if err != nil {
+			return err
+		}
+		return f.out.texts(lines)
+	}
+	c.say("the agent of %s cannot say which lines are missing: it only has the log's topic", f.device.name)
+	c.tellLosses(session, "; what happened in between may be missing above")
+	live := make(chan []string, 1024) // before the history, so that no line falls in between
+	err = session.Follow(ctx, protocol.LogTopic(row.SerialNumber, row.ContainerName), func(e messenger.Event) {
+		select {
+		case live <- logLines(e.Args):
+		case <-ctx.Done():
+		}
+	})
+	if err != nil {
+		return err
+	}
+	history, err := logHistory(ctx, session, row)
+	if err != nil {
+		return f.device.explain(ctx, c, protocol.GetAppLogHistory, err)
+	}
+	shown := history
+	if n := from.lines(); n != all && len(shown) > n {
+		shown = shown[len(shown)-n:]
+	}
+	if err := f.out.texts(shown); err != nil {
+		return err
+	}
+	return f.out.live(ctx, history, live)
+}
+
+// contractTail is the end of the log as the contract's query gives it or, where
+// the agent does not have that either, its history.
+func (f *follower) contractTail(ctx context.Context, from beginning, timestamps bool) ([]string, error) {
+	session, err := f.c.studio(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := from.lines()
+	if n == all {
+		n = protocol.MaxLogTail
+	}
+	result, err := session.Call(ctx, protocol.Procedure(f.device.serial, protocol.QueryAppLogs),
+		[]any{present(map[string]any{"containerName": f.app.ContainerName, "tail": n, "since": from.since, "timestamps": timestamps})}, nil)
+	if isAbsent(err) {
+		lines, err := logHistory(ctx, session, f.app)
+		if err != nil {
+			return nil, f.device.explain(ctx, f.c, protocol.GetAppLogHistory, err)
+		}
+		return lines[max(0, len(lines)-n):], nil
+	}
+	if err != nil {
+		return nil, f.device.explain(ctx, f.c, protocol.QueryAppLogs, err)
+	}
+	var answer protocol.AppLogsAnswer
+	if err := protocol.Decode(protocol.Arg(result.Args, 0), &answer); err != nil {
+		return nil, fmt.Errorf("the answer of %s cannot be read: %w", f.device.name, err)
+	}
+	return answer.Lines, nil
+}
+
 func logHistory(ctx context.Context, session Session, row protocol.AppOnDeviceRow) ([]string, error) {
 	result, err := session.Call(ctx, protocol.Procedure(row.SerialNumber, protocol.GetAppLogHistory),
 		[]any{map[string]any{"containerName": row.ContainerName}}, nil)
@@ -100,33 +216,4 @@ func logHistory(ctx context.Context, session Session, row protocol.AppOnDeviceRo
 	}
 	list, _ := protocol.AsList(protocol.Arg(result.Args, 0)) // null when empty
 	return logLines(list), nil
-}
-
-// followLog prints what comes until ctx ends. What is in the history already is
-// not printed again.
-func (c *Call) followLog(ctx context.Context, history []string, live <-chan []string) error {
-	var begun []string
-	for len(live) > 0 {
-		begun = append(begun, <-live...)
-	}
-	for lines := begun[overlap(history, begun):]; ; {
-		if err := c.printLog(lines); err != nil {
-			return err
-		}
-		select {
-		case lines = <-live:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// overlap is how many lines at the beginning of b are the end of a.
-func overlap(a, b []string) int {
-	for n := min(len(a), len(b)); n > 0; n-- {
-		if slices.Equal(a[len(a)-n:], b[:n]) {
-			return n
-		}
-	}
-	return 0
 }

@@ -3,10 +3,11 @@ package cli
 // commands is the table of commands, in the order in which help lists them.
 func (p *Program) commands() []Command {
 	return append(p.Extra[:len(p.Extra):len(p.Extra)],
-		deviceAdd(), deviceList(), deviceRemove(),
+		deviceAdd(), deviceList(), deviceLogs(), deviceRemove(),
 		appCreate(), appPush(), appList(), appEnv(), appPorts(), appRemove(),
 		devPush(), devStop(), devRemove(), publish(),
 		deploy(), stop(), remove(), states(), logs(),
+		audit(),
 		userAdd(), userList(), userRemove(), grant(), revoke(), whoami(), collectGarbage(),
 	)
 }

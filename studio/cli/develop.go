@@ -63,25 +63,11 @@ func openWorkbench(ctx context.Context, c *Call, device, app string, topic func(
 
 // onlineDevice finds a device that can take an archive.
 func onlineDevice(ctx context.Context, c *Call, ref string) (protocol.DeviceRow, error) {
-	list, err := ask[protocol.DeviceList](ctx, c, protocol.StudioListDevices, nil)
-	if err != nil {
-		return protocol.DeviceRow{}, err
+	row, err := findDevice(ctx, c, ref)
+	if err == nil && !row.Online {
+		err = fmt.Errorf("%s is not on-line: an archive goes to a device that is (see %q)", printable(row.Name), c.Name+" device ls")
 	}
-	for _, match := range []func(protocol.DeviceRow) bool{
-		func(d protocol.DeviceRow) bool { return strings.EqualFold(d.Name, ref) || d.SerialNumber == ref },
-		func(d protocol.DeviceRow) bool { return strconv.FormatUint(d.DeviceKey, 10) == ref },
-	} {
-		for _, d := range list.Devices {
-			switch {
-			case !match(d):
-			case !d.Online:
-				return d, fmt.Errorf("%s is not on-line: an archive goes to a device that is (see %q)", printable(d.Name), c.Name+" device ls")
-			default:
-				return d, nil
-			}
-		}
-	}
-	return protocol.DeviceRow{}, fmt.Errorf("there is no device %q: %s", ref, expand(hintDevices, c))
+	return row, err
 }
 
 // findOwnApp finds an app in the studio's list; ok is false where there is none.

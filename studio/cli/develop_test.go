@@ -264,7 +264,7 @@ func TestDevPushBuildsRunsAndFollows(t *testing.T) {
 	if out := b.stdout.String(); !strings.HasPrefix(out, "Step 1/1 : FROM scratch\n") {
 		t.Errorf("the build's log is missing:\n%s", out)
 	}
-	for _, want := range []string{"app hello created", "(Dockerfile): files: 2, size: ", "BUILDING", "BUILT", "RUNNING", "reagent-studio dev stop hello press-07", "reagent-studio logs -f --dev press-07 hello"} {
+	for _, want := range []string{"app hello created", "(Dockerfile): files: 2, size: ", "BUILDING", "BUILT", "RUNNING", "reagent-studio dev stop hello press-07", "reagent-studio logs -f --dev hello press-07"} {
 		if !strings.Contains(b.stderr.String(), want) {
 			t.Errorf("stderr does not say %q:\n%s", want, b.stderr.String())
 		}

@@ -36,8 +36,7 @@ func explainAnswer(c *Call, cmd Command, answer *messenger.CallError) error {
 	if text == "" {
 		text = "the studio answers " + printable(answer.URI)
 	}
-	code, isOurs := strings.CutPrefix(answer.URI, protocol.ErrorPrefix)
-	if hint := cmd.Hints[protocol.Code(code)]; isOurs && hint != "" {
+	if hint := cmd.Hints[codeOf(answer)]; hint != "" {
 		text += ": " + expand(hint, c)
 	}
 	return errors.New(text)

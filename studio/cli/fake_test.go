@@ -75,6 +75,13 @@ func wired(v any) any {
 	return out
 }
 
+// answer changes what a procedure answers from now on.
+func (f *fake) answer(uri string, answer func(map[string]any) (any, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answers[uri] = answer
+}
+
 func (f *fake) Follow(_ context.Context, topic string, event func(messenger.Event)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -195,6 +202,12 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+func (l *lockedBuffer) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
 }
 
 // waitFor polls until the output holds text.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"time"
 
 	"reagent/protocol"
 )
@@ -47,4 +48,26 @@ func checkVersion(version string) error {
 		return &UsageError{err.Error()}
 	}
 	return nil
+}
+
+// addBound declares a flag that bounds a question in time. The text goes to the
+// device as it is: how long ago is meant by the device's clock.
+func addBound(f *flag.FlagSet, name, about string, to *string) {
+	f.Func(name, about+": `TIME` as 2026-05-04T12:00:00Z, or how long ago as 90s, 30m, 24h", func(text string) error {
+		if _, err := protocol.ParseTimeBound(name, text, time.Now()); err != nil {
+			return fmt.Errorf("%q is neither a time such as 2026-05-04T12:00:00Z nor a duration such as 30m", text)
+		}
+		*to = text
+		return nil
+	})
+}
+
+// present are the entries of a question that were given.
+func present(in map[string]any) map[string]any {
+	for name, v := range in {
+		if v == "" || v == 0 || v == uint64(0) {
+			delete(in, name)
+		}
+	}
+	return in
 }

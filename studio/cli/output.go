@@ -47,13 +47,16 @@ func table[Row any](out io.Writer, head string, rows []Row, none string, cells f
 }
 
 // printable keeps what came from elsewhere from steering the terminal.
-func printable(text string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
+func printable(text string) string { return strings.TrimSpace(harmless(text)) }
+
+// harmless is printable for a line whose blanks mean something.
+func harmless(line string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || !unicode.IsGraphic(r) {
 			return ' '
 		}
 		return r
-	}, text))
+	}, line)
 }
 
 // ago is a time as people say it.

@@ -61,6 +61,8 @@ type Program struct {
 	PortsGrace time.Duration // how long it waits for the ports of an app that runs; default 5 s
 	Return     time.Duration // how long it waits for the old version after the new one failed; default 15 s
 	Retry      time.Duration // the first pause before an upload that broke off is begun anew; default 2 s
+	FollowWait time.Duration // how long a device may keep a follower of a log waiting for lines; default 30 s
+	Again      time.Duration // the pause before a device that is away is asked again; default 1 s
 	Tail       time.Duration // how long the log of a build is awaited after its end; default 500 ms
 }
 
@@ -77,6 +79,10 @@ func (p *Program) portsGrace() time.Duration { return cmp.Or(p.PortsGrace, 5*tim
 func (p *Program) retry() time.Duration { return cmp.Or(p.Retry, 2*time.Second) }
 
 func (p *Program) tail() time.Duration { return cmp.Or(p.Tail, 500*time.Millisecond) }
+
+func (p *Program) followWait() time.Duration { return cmp.Or(p.FollowWait, protocol.FollowWait) }
+
+func (p *Program) again() time.Duration { return cmp.Or(p.Again, time.Second) }
 
 // A Command is a row of the table of commands.
 type Command struct {
