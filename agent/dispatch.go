@@ -130,6 +130,8 @@ func (d *dispatcher) ask(ctx context.Context, p procedure, needs protocol.Privil
 		Privilege: needs, Entity: "DEVICE", EntityKey: device, RequestorAccountKey: account, SwarmKey: swarm,
 	})
 	switch {
+	case err != nil && p.unverified != "":
+		return &protocol.Error{Code: protocol.CodeRefused, Text: p.unverified + ": " + err.Error()}
 	case err != nil:
 		return refusal(p, err.Error())
 	case !yes:

@@ -19,7 +19,10 @@ type procedure struct {
 	unless exception
 	// denial is the text that a caller without the privilege gets.
 	denial string
-	handle handler
+	// unverified stands before the reason why nobody could tell whether the caller
+	// has the privilege; "" = the denial does.
+	unverified string
+	handle     handler
 	// ours: the contract does not have it, and it answers errors in our own form
 	// (design S13).
 	ours bool
@@ -55,7 +58,11 @@ const (
 	onlySystem protocol.Privilege = "system"
 )
 
-const denied = "insufficient privileges"
+// Texts of the contract.
+const (
+	denied     = "insufficient privileges"
+	unverified = "could not verify privileges"
+)
 
 // deps is what the procedures stand on: each takes the one small interface that
 // it needs.
@@ -69,6 +76,8 @@ type deps struct {
 	images     imageLister
 	prune      imagePruner
 	past       logHistory
+	appLogs    logQuerier
+	ownLog     ownLogQuerier
 	machine    machineStats
 	addresses  addressLister
 }
@@ -87,6 +96,8 @@ func procedures(d deps) []procedure {
 		{name: protocol.GetImages, needs: protocol.Read, denial: denied + " to read docker images", handle: getImages(d.images)},
 		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(d.prune)},
 		{name: protocol.GetAppLogHistory, needs: protocol.Read, denial: denied + " to get app log history", handle: typed(getAppLogHistory(d.past))},
+		{name: protocol.QueryAppLogs, needs: protocol.Read, denial: denied + " to query app logs", unverified: unverified, handle: typed(queryAppLogs(d.appLogs))},
+		{name: protocol.QueryDeviceLogs, needs: protocol.Read, denial: denied + " to query device logs", unverified: unverified, handle: typed(queryDeviceLogs(d.ownLog))},
 		{name: protocol.GetAgentMetadata, needs: protocol.Read, denial: denied + " to get agent metadata", handle: typed(getAgentMetadata(d.about))},
 		{name: protocol.GetStorageData, needs: protocol.Read, denial: denied + " to get storage data", handle: typed(getStorageData(d.machine))},
 		{name: protocol.GetNetworkMetadata, needs: protocol.Read, denial: denied + " to get network metadata", handle: getNetworkMetadata(d.addresses)},

@@ -115,6 +115,30 @@ func (f *fixed) History(_ context.Context, cn string) ([]string, error) {
 	return []string{"Starting web...", "listening\ufffd"}, f.fails()
 }
 
+// appLogs and ownLog answer what they are asked, as far as one can see it then.
+type (
+	appLogs struct{ f *fixed }
+	ownLog  struct{ f *fixed }
+)
+
+func (l appLogs) Query(_ context.Context, q protocol.QueryAppLogsArgs) (protocol.AppLogsAnswer, error) {
+	a := protocol.AppLogsAnswer{Source: "history", DeviceTime: "2026-05-04T03:02:01Z"}
+	if q.ContainerName == "prod_6_web" {
+		a.Lines, a.Source, a.OldestAvailable = []string{fmt.Sprint(q.Tail, q.Offset, q.Timestamps), "listening\ufffd"}, "docker", q.Since.UTC().Format(time.RFC3339Nano)
+		a.Returned, a.Truncated = len(a.Lines), true
+	}
+	return a, l.f.fails()
+}
+
+func (l ownLog) Query(_ context.Context, q protocol.QueryDeviceLogsArgs) (protocol.DeviceLogsAnswer, error) {
+	a := protocol.DeviceLogsAnswer{DeviceTime: "2026-05-04T03:02:01Z", FilesScanned: 2}
+	if q.Tail > 0 {
+		a.Lines = []string{fmt.Sprint(q.Tail, q.Level)}
+		a.Returned = 1
+	}
+	return a, l.f.fails()
+}
+
 func (f *fixed) Stats(context.Context) protocol.Stats {
 	return protocol.Stats{CPUCount: 4, CPUUsage: 12, MemoryTotal: 1 << 33, StorageTotal: 1 << 50, DockerAppsMounted: true}
 }
@@ -132,7 +156,7 @@ func (f *fixed) deps() deps {
 		serial: serial,
 		about:  about{version: "1.2.3", arch: "arm", variant: "v7", serial: serial, os: func() string { return "linux debian 13.3 6.1.0-28-amd64" }},
 		apps:   f, uploads: f, ports: f, containers: f, images: f, prune: f,
-		past: f, machine: f, addresses: f,
+		past: f, machine: f, addresses: f, appLogs: appLogs{f}, ownLog: ownLog{f},
 	}
 }
 
@@ -185,6 +209,19 @@ func TestAnswersHaveTheContractsShapes(t *testing.T) {
 				{"prune_images", []any{map[string]any{"all": true}}, []any{"Total reclaimed space: 0B\n"}},
 				{"get_app_log_history", []any{map[string]any{"containerName": "prod_6_web"}}, []any{[]any{"Starting web...", "listening\ufffd"}}},
 				{"get_app_log_history", []any{map[string]any{"containerName": "prod_7_new"}}, []any{[]any{}}},
+				{"query_app_logs", []any{map[string]any{"containerName": "prod_6_web", "since": "1700000000.25", "tail": "7", "offset": 2.0, "timestamps": false}}, []any{map[string]any{
+					"lines": []any{"7 2 false", "listening\ufffd"}, "source": "docker", "returned": 2, "truncated": true,
+					"device_time": "2026-05-04T03:02:01Z", "oldest_available": "2023-11-14T22:13:20.25Z",
+				}}},
+				{"query_app_logs", []any{map[string]any{"containerName": "prod_7_new"}}, []any{map[string]any{
+					"lines": nil, "source": "history", "returned": 0, "truncated": false, "device_time": "2026-05-04T03:02:01Z",
+				}}},
+				{"query_device_logs", nil, []any{map[string]any{
+					"lines": []any{"300info"}, "returned": 1, "truncated": false, "files_scanned": 2, "device_time": "2026-05-04T03:02:01Z",
+				}}},
+				{"query_device_logs", []any{map[string]any{"tail": 0, "level": "WARN"}}, []any{map[string]any{
+					"lines": []any{}, "returned": 0, "truncated": false, "files_scanned": 2, "device_time": "2026-05-04T03:02:01Z",
+				}}},
 				{"get_agent_metadata", nil, []any{map[string]any{
 					"os": "linux debian 13.3 6.1.0-28-amd64", "OSVersion": "linux debian 13.3 6.1.0-28-amd64", "arch": "arm", "variant": "v7",
 					"version": "1.2.3", "serialNumber": serial, "canUpdate": false, "tunnelCapable": false,
@@ -315,6 +352,16 @@ func TestBadInputIsAnErrorAndNothingElse(t *testing.T) {
 				{user, "get_app_log_history", []any{[]any{[]any{}}}, nil, "first param should be a dict"},
 				{user, "get_app_log_history", []any{map[string]any{}}, nil, "invalid value for containerName"},
 				{user, "get_app_log_history", []any{map[string]any{"containerName": "../json?all=1"}}, nil, "invalid container name"},
+				{user, "query_app_logs", []any{}, map[string]any{"containerName": "prod_6_web"}, "arguments are missing"},
+				{user, "query_app_logs", []any{map[string]any{"containerName": ""}}, nil, "container name is empty"},
+				{user, "query_app_logs", []any{map[string]any{"containerName": "prod_6_web/../../x?y"}}, nil, "invalid container name"},
+				{user, "query_app_logs", []any{map[string]any{"containerName": "prod_6_web", "tail": -1}}, nil, "the tail param should be a non-negative whole number"},
+				{user, "query_app_logs", []any{map[string]any{"containerName": "prod_6_web", "offset": 1.5}}, nil, "the offset param should be a non-negative whole number"},
+				{user, "query_app_logs", []any{map[string]any{"containerName": "prod_6_web", "since": 5}}, nil, "the since param should be a string"},
+				{user, "query_app_logs", []any{map[string]any{"containerName": "prod_6_web", "until": "soon"}}, nil, `invalid until: "soon" is not an RFC3339 time, a Unix timestamp, or a duration`},
+				{user, "query_app_logs", []any{map[string]any{"containerName": "prod_6_web", "timestamps": 1}}, nil, "the timestamps param should be a boolean"},
+				{user, "query_device_logs", []any{"x"}, nil, "first param should be a dict"},
+				{user, "query_device_logs", []any{map[string]any{"level": 5}}, nil, "the level param should be a string"},
 				{user, "write_data", []any{"BEGIN", "web.tgz", "dev_6_web", 3, "t-1"}, nil, "insufficient privileges write data to device"},
 				{system, "write_data", nil, nil, "failed to parse chunk argument"},
 				{system, "write_data", []any{"BEGIN", "../web.tgz", "dev_6_web", 3, "t-1"}, nil, "failed to parse name argument"},
@@ -356,7 +403,8 @@ func TestAbsentEngineIsAnAnswer(t *testing.T) {
 	f.set(fmt.Errorf("list: %w", container.ErrUnavailable))
 	for name, arg := range map[string]any{
 		"list_containers": nil, "get_images": nil, "prune_images": map[string]any{}, "get_network_metadata": nil, "get_ipv4_addresses": nil,
-		"get_app_log_history": map[string]any{"containerName": "prod_6_web"},
+		"get_app_log_history": map[string]any{"containerName": "prod_6_web"}, "query_app_logs": map[string]any{"containerName": "prod_6_web"},
+		"query_device_logs": nil,
 	} {
 		_, err := system.Call(t.Context(), protocol.Procedure(serial, name), []any{arg}, nil)
 		var refused *messenger.CallError

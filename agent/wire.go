@@ -13,6 +13,7 @@ import (
 	"reagent/agent/apps"
 	"reagent/agent/disk"
 	"reagent/agent/logs"
+	"reagent/agent/ownlog"
 	"reagent/agent/telemetry"
 	"reagent/config"
 	"reagent/container"
@@ -101,6 +102,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			version: release.Version, arch: baseArch(), variant: release.Variant(), serial: serial, os: host.OS,
 		},
 		apps: all, uploads: all, ports: all, containers: engine, images: engine, prune: superfluous, past: appLogs, machine: host, addresses: host,
+		appLogs: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}),
 	}))
 	beats = telemetry.New(telemetry.Config{
 		Device:    deviceKeys,

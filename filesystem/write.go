@@ -198,6 +198,19 @@ func MakePrivateDir(path string) error {
 	return nil
 }
 
+// SyncFolder brings to the disk what was made, renamed and removed in a folder.
+func SyncFolder(path string) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return fmt.Errorf("sync folder %s: %w", path, err)
+	}
+	defer root.Close()
+	if err := syncFolder(root, ""); err != nil {
+		return fmt.Errorf("sync folder %s: %w", path, err)
+	}
+	return nil
+}
+
 // Two goroutines that write the same target share the name of its temporary
 // file. Stripes instead of one mutex a path: their number does not grow.
 var (

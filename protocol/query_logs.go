@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -115,6 +116,26 @@ type AppLogsAnswer struct {
 	OldestAvailable string   `json:"oldest_available,omitempty"`
 }
 
+// Wire gives the answer as it is sent: no lines are null.
+func (a AppLogsAnswer) Wire() map[string]any {
+	lines := any(nil)
+	if len(a.Lines) > 0 {
+		lines = listOf(a.Lines)
+	}
+	return answerWire(lines, a.Returned, a.Truncated, a.DeviceTime, a.OldestAvailable, map[string]any{"source": a.Source})
+}
+
+// answerWire puts together what both answers have; the lines do not take the
+// way over JSON.
+func answerWire(lines any, returned int, truncated bool, deviceTime, oldest string, more map[string]any) map[string]any {
+	d := map[string]any{"lines": lines, "returned": int64(returned), "truncated": truncated, "device_time": deviceTime}
+	if oldest != "" {
+		d["oldest_available"] = oldest
+	}
+	maps.Copy(d, more)
+	return d
+}
+
 // QueryDeviceLogsArgs is the argument of query_device_logs; all of it is optional.
 type QueryDeviceLogsArgs struct {
 	Tail         int
@@ -150,10 +171,20 @@ func (a *QueryDeviceLogsArgs) ReadDict(d map[string]any) (err error) {
 type DeviceLogsAnswer struct {
 	Lines           []string `json:"lines"` // the oldest first
 	Returned        int      `json:"returned"`
-	Truncated       bool     `json:"truncated"`
+	Truncated       bool     `json:"truncated"` // the window holds older lines than these
 	FilesScanned    int      `json:"files_scanned"`
 	DeviceTime      string   `json:"device_time"`
 	OldestAvailable string   `json:"oldest_available,omitempty"`
+	Hint            string   `json:"hint,omitempty"` // why there are no lines, where the device knows
+}
+
+// Wire gives the answer as it is sent.
+func (a DeviceLogsAnswer) Wire() map[string]any {
+	more := map[string]any{"files_scanned": int64(a.FilesScanned)}
+	if a.Hint != "" {
+		more["hint"] = a.Hint
+	}
+	return answerWire(listOf(a.Lines), a.Returned, a.Truncated, a.DeviceTime, a.OldestAvailable, more)
 }
 
 // DeviceTime is a time as answers tell it.

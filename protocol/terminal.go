@@ -52,6 +52,11 @@ const TerminalWindow = 256 << 10
 // published. TERMINAL_EOF has it too: there it is the length of the output.
 const TerminalOffset = "offset"
 
+// TerminalKept is the keyword argument of an output event that answers a Resume
+// of something that is gone: the position of the oldest byte that is still there.
+// From a position alone a client could not tell that from an event that got lost.
+const TerminalKept = "kept"
+
 // TerminalFlow is what a client says of the output that it has got, as keyword
 // arguments of an event on the write topic; the text in it may be "". The contract
 // does not have it, and whoever never says it gets what the contract says. From

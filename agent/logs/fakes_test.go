@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,6 +90,31 @@ func (e *fakeEngine) followers() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.following
+}
+
+// Sources knows a project by the containers whose names begin with its own.
+func (e *fakeEngine) Sources(_ context.Context, id string) ([]container.LogSource, error) {
+	project, is := strings.CutPrefix(id, container.ProjectLog(""))
+	if !is {
+		return []container.LogSource{{ID: id}}, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var names []string
+	for name := range e.containers {
+		if strings.HasPrefix(name, project+"-") {
+			names = append(names, strings.TrimPrefix(name, project+"-"))
+		}
+	}
+	slices.Sort(names)
+	if e.err != nil || len(names) == 0 {
+		return nil, cmp.Or(e.err, fmt.Errorf("logs of %s: %w", id, container.ErrNotFound))
+	}
+	var sources []container.LogSource
+	for i, prefix := range container.LogPrefixes(names) {
+		sources = append(sources, container.LogSource{ID: project + "-" + names[i], Prefix: prefix})
+	}
+	return sources, nil
 }
 
 func (e *fakeEngine) Logs(ctx context.Context, id string, o container.LogOptions, line func(string, []byte)) error {

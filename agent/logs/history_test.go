@@ -110,6 +110,10 @@ func TestHistoryDoesNotWaitForAHungEngine(t *testing.T) {
 
 type hungEngine struct{}
 
+func (hungEngine) Sources(_ context.Context, id string) ([]container.LogSource, error) {
+	return []container.LogSource{{ID: id}}, nil
+}
+
 func (hungEngine) Logs(ctx context.Context, _ string, _ container.LogOptions, _ func(string, []byte)) error {
 	<-ctx.Done()
 	return ctx.Err()

@@ -18,8 +18,10 @@ type session interface {
 	Call(ctx context.Context, uri string, args []any, kwargs map[string]any) (messenger.Result, error)
 }
 
-// An engine keeps what containers print; container.Engine is one.
+// An engine keeps what containers print; container.AppLogs is one.
 type engine interface {
+	// Sources are the containers of which a log is made.
+	Sources(ctx context.Context, idOrName string) ([]container.LogSource, error)
 	Logs(ctx context.Context, idOrName string, o container.LogOptions, line func(stream string, line []byte)) error
 }
 
@@ -35,6 +37,7 @@ type Config struct {
 	MaxFlush    int           // and so much of them, in bytes; 256 KiB
 	CallLimit   time.Duration // of one question or publication; 10 s
 	EngineLimit time.Duration // of reading the past; 5 s
+	QueryLimit  time.Duration // of reading a log for whoever asks; 30 s
 	MinRetry    time.Duration // pause after the engine or the router failed, doubling; 1 s
 	MaxRetry    time.Duration // to at most; 30 s
 	Linger      time.Duration // a container that was told to end is followed so long; 1 min
@@ -46,6 +49,7 @@ func (c Config) withDefaults() Config {
 		&c.FlushEvery:  200 * time.Millisecond,
 		&c.CallLimit:   10 * time.Second,
 		&c.EngineLimit: 5 * time.Second,
+		&c.QueryLimit:  30 * time.Second,
 		&c.MinRetry:    time.Second,
 		&c.MaxRetry:    30 * time.Second,
 		&c.Linger:      time.Minute,
@@ -75,6 +79,8 @@ type Logs struct {
 	cfg  Config
 	wake chan struct{} // capacity 1; tells the publisher to look again
 
+	querying chan struct{} // has as many elements as logs are being read back
+
 	mu         sync.Mutex // guards what follows, and all topics
 	topics     map[string]*topic
 	ctx        context.Context // of Run; nil while it does not run
@@ -88,8 +94,11 @@ type Logs struct {
 // New makes the logs of a device. Nothing happens before Run.
 func New(cfg Config) *Logs {
 	return &Logs{
-		cfg:    cfg.withDefaults(),
-		wake:   make(chan struct{}, 1),
+		cfg:  cfg.withDefaults(),
+		wake: make(chan struct{}, 1),
+
+		querying: make(chan struct{}, queries),
+
 		topics: map[string]*topic{},
 		gone:   map[uint64]struct{}{},
 	}

@@ -128,7 +128,7 @@ func TestLogsOfRealContainersReachWhoeverListens(t *testing.T) {
 	}, nil)
 	var l *Logs
 	join(t, url, "7-42", func(s *messenger.Session) {
-		l = running(t, nil, nil, func(c *Config) { c.Session, c.Engine = s, engine })
+		l = running(t, nil, nil, func(c *Config) { c.Session, c.Engine = s, container.AppLogs{Engine: engine} })
 		s.DeclareTopic(protocol.SubscriptionOnCreate, "", func(_ context.Context, e messenger.Event) { l.Created(e.Args) })
 		s.DeclareTopic(protocol.SubscriptionOnDelete, "", func(_ context.Context, e messenger.Event) { l.Deleted(e.Args) })
 	}, func(ctx context.Context, _ *messenger.Link) error { l.Online(ctx); return nil })
@@ -221,7 +221,7 @@ func TestRestartedEngineIsFollowedAgain(t *testing.T) {
 	begin()
 	s := &fakeSession{listeners: map[string]any{webTopic: uint64(5)}}
 	l := running(t, nil, nil, func(c *Config) {
-		c.Session, c.Engine, c.MinRetry = s, engine, 10*time.Millisecond
+		c.Session, c.Engine, c.MinRetry = s, container.AppLogs{Engine: engine}, 10*time.Millisecond
 	})
 	l.Online(t.Context())
 	l.Attach(web, made.ID)

@@ -119,17 +119,7 @@ func (l *Logs) print(t *topic, line string, printed time.Time) {
 // clean makes a text that every serialisation can carry: at most so long, and
 // U+FFFD for each byte that is not part of a character.
 func clean(raw []byte, most int) string {
-	if len(raw) > most {
-		raw = raw[:most]
-		for n := 1; n < utf8.UTFMax && n <= len(raw); n++ { // no half character at the cut
-			if b := raw[len(raw)-n]; utf8.RuneStart(b) {
-				if !utf8.FullRune(raw[len(raw)-n:]) {
-					raw = raw[:len(raw)-n]
-				}
-				break
-			}
-		}
-	}
+	raw = whole(raw, most)
 	if utf8.Valid(raw) {
 		return string(raw)
 	}
@@ -138,4 +128,22 @@ func clean(raw []byte, most int) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// whole is the beginning of a text, at most so long, without half a character at
+// the cut.
+func whole(raw []byte, most int) []byte {
+	if len(raw) <= most {
+		return raw
+	}
+	raw = raw[:most]
+	for n := 1; n < utf8.UTFMax && n <= len(raw); n++ {
+		if b := raw[len(raw)-n]; utf8.RuneStart(b) {
+			if !utf8.FullRune(raw[len(raw)-n:]) {
+				raw = raw[:len(raw)-n]
+			}
+			break
+		}
+	}
+	return raw
 }

@@ -12,7 +12,7 @@ var rows = []struct {
 }{
 	{1, "words and files", []string{"protocol", "filesystem"}},
 	{2, "what the features stand on", []string{
-		"container", "messenger", "persistence", "persistence/device",
+		"container", "messenger", "persistence", "persistence/device", "persistence/journal",
 		"system", "system/network", "system/osupdate", "release", "config", "studio/store",
 	}},
 	{3, "features", []string{
@@ -53,6 +53,7 @@ var neverImports = []struct {
 	{from: "agent", to: "studio", why: "the device carries no studio code"},
 	{from: "studio", to: "agent", why: "agent and studio meet on the wire only"},
 	{from: "studio", to: "persistence/device", why: "these are the device's records"},
+	{from: "studio", to: "persistence/journal", why: "the device writes journals"},
 	{from: "agent", to: "config", except: []string{"agent"}, why: "features get values, not the configuration; only the composition root reads it"},
 	{from: "cmd/reagent", except: []string{"agent", "config", "release"},
 		why: "a program parses, connects signals, runs and chooses the exit code; the rest is its composition root's"},

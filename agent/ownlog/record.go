@@ -1,0 +1,87 @@
+package ownlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// severities orders the levels; a line counts from the asked one on.
+var severities = map[string]int{"trace": 0, "debug": 1, "info": 2, "warn": 3, "error": 4, "fatal": 5, "panic": 6}
+
+// A record is one line that the agent wrote.
+type record struct {
+	at       time.Time
+	level    string
+	severity int
+	message  string
+	err      string
+}
+
+// parse reads a line. One that is no object with a time is none of the agent's
+// records; a level that nobody knows counts as info.
+func parse(raw []byte) (record, bool) {
+	var o struct {
+		Time, Level, Message json.RawMessage
+		Err                  json.RawMessage
+		Error                json.RawMessage // the spelling of other agents
+	}
+	if raw[0] != '{' || json.Unmarshal(raw, &o) != nil {
+		return record{}, false
+	}
+	at, err := time.Parse(time.RFC3339, text(o.Time))
+	if err != nil {
+		return record{}, false
+	}
+	r := record{at: at, level: strings.ToLower(text(o.Level)), message: text(o.Message), err: text(o.Err)}
+	if r.err == "" {
+		r.err = text(o.Error)
+	}
+	known := false
+	if r.severity, known = severities[r.level]; !known {
+		r.level, r.severity = "info", severities["info"]
+	}
+	return r, true
+}
+
+// text reads a value of any kind as a text.
+func text(raw json.RawMessage) string {
+	if len(raw) == 0 || string(raw) == "null" {
+		return ""
+	}
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	return string(raw)
+}
+
+// text is the record as answers have it (wire §5.7).
+func (r record) text() string {
+	line := r.at.UTC().Format(time.RFC3339) + " " + strings.ToUpper(r.level) + " " + r.message
+	if r.err != "" {
+		line += ": " + r.err
+	}
+	return line
+}
+
+// clean makes a line that is no record one that every serialisation can carry.
+func clean(raw []byte, cut int) string {
+	line := strings.ToValidUTF8(string(bytes.TrimSuffix(raw, []byte{'\r'})), "\ufffd")
+	if cut > 0 {
+		line += fmt.Sprintf("… %d byte(s) cut", cut)
+	}
+	return line
+}
+
+// firstTime finds the first record in the beginning of a file.
+func firstTime(head []byte) time.Time {
+	for line := range bytes.Lines(head) {
+		if r, ok := parse(line); ok {
+			return r.at
+		}
+	}
+	return time.Time{}
+}
