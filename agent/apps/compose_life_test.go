@@ -124,6 +124,11 @@ func TestLifeOfAComposeApp(t *testing.T) {
 	r.request(as(first))
 	r.settled(protocol.Running)
 	r.reported("STARTING", "DOWNLOADING", "PRESENT", "RUNNING")
+	defer func() {
+		if r.log.contains(protocol.LoggerClear) {
+			t.Error("viewers of a compose app were told to clear: the contract has that of plain images only")
+		}
+	}()
 	was := r.services()
 	if len(was) != 3 || was["web"].Status != container.StatusRunning || was["worker_1"].Status != container.StatusRunning || was["migrate"].Status != container.StatusExited {
 		t.Fatalf("services after the install: %+v", was)

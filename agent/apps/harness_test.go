@@ -102,7 +102,7 @@ func (l *logDouble) Transfer(cn, file string, percent float64) {
 	defer l.mu.Unlock()
 	l.transfers = append(l.transfers, fmt.Sprintf("%s %s %.3f%%", cn, file, percent))
 }
-func (*logDouble) Clear(string)          {}
+func (l *logDouble) Clear(cn string)     { l.Agent(cn, protocol.LoggerClear) }
 func (*logDouble) ClearHistory(string)   {}
 func (*logDouble) Attach(string, string) {}
 func (*logDouble) Detach(string)         {}

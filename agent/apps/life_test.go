@@ -84,6 +84,9 @@ func TestUpdateKeepsTheOldVersionUntilTheNewOneHasProvedItself(t *testing.T) {
 	r.reported("STARTING", "DOWNLOADING", "PRESENT", "RUNNING")
 	r.request(toVersion("2", 12))
 	r.reported("STARTING", "DOWNLOADING", "PRESENT", "RUNNING", "UPDATING", "PRESENT(pending_remote_confirmation)", "STARTING", "RUNNING")
+	if !r.log.contains(r.cn() + ": " + protocol.LoggerClear) {
+		t.Error("viewers were not told to clear when the download began")
+	}
 	new := r.running("2")
 	if new == old {
 		t.Error("the container is the same")

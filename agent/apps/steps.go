@@ -17,10 +17,9 @@ import (
 
 // pull gets the images of the version that is to run (life §3.2).
 func (w *worker) pull(ctx context.Context, j *job) error {
-	log := w.a.cfg.AppLog
-	log.Clear(j.cn())
+	log, m := w.a.cfg.AppLog, j.making()
+	w.beginDownload(j, m)
 	log.ClearHistory(j.cn())
-	m := j.making()
 	if err := w.fetch(ctx, j, m, protocol.Downloading); err != nil {
 		return err
 	}
@@ -34,6 +33,14 @@ func (w *worker) pull(ctx context.Context, j *job) error {
 	}
 	log.Agent(j.cn(), fmt.Sprintf("Succesfully installed the app: %s (Version: %s)", j.have.AppName, m.version))
 	return nil
+}
+
+// beginDownload tells viewers to clear what they show, as the contract has it: of
+// an app of one image only (wire §8).
+func (w *worker) beginDownload(j *job, m making) {
+	if !m.project() {
+		w.a.cfg.AppLog.Clear(j.cn())
+	}
 }
 
 // credential asks for a registry token; nobody else does (design S4).

@@ -27,7 +27,7 @@ func (w *worker) update(ctx context.Context, j *job) error {
 	if err := w.set(j, protocol.Updating, reporting{}); err != nil {
 		return err
 	}
-	w.a.cfg.AppLog.Clear(j.cn())
+	w.beginDownload(j, j.successor())
 	if err := w.form(j).keep(ctx, j); err != nil {
 		return err
 	}

@@ -17,7 +17,11 @@
 //     None but Online and History waits for anything, so nobody who listens, or
 //     fails to, slows an app down.
 //   - What piles up is bounded: a window of 256 KiB per app and 200 ms. What does
-//     not fit is dropped, and the window's last line says how much.
+//     not fit is dropped, and the window's last line says how much. A line of any
+//     length and any bytes passes: it is cut at 256 KiB, which its end says.
+//   - Where the router does not tell who listens, lines are published unasked, 2 KiB
+//     a second of an app and 8 KiB of all, after a burst of 64 and 256 KiB.
+//   - Two logs are read back at once, each within 30 s and in 32 MiB of memory.
 //   - Nothing is replayed to a listener who comes. Lines that a short loss of the
 //     connection kept back are sent after it.
 //   - The recent past is the engine's own record of the container, mixed with the

@@ -167,6 +167,7 @@ type fakeSession struct {
 	mu        sync.Mutex
 	listeners map[string]any // by topic: the answer of wamp.subscription.match
 	callErr   error
+	noMeta    error // refuses to tell who comes and goes
 	asked     []string
 	err       error         // of publications
 	hold      chan struct{} // not nil: publications, and questions, wait for it
@@ -229,6 +230,12 @@ func (s *fakeSession) Call(ctx context.Context, uri string, args []any, kwargs m
 		return messenger.Result{}, err
 	}
 	return messenger.Result{Args: []any{answer}}, nil
+}
+
+func (s *fakeSession) Settle(context.Context, ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.noMeta
 }
 
 func (s *fakeSession) questions() int {

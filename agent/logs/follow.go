@@ -37,7 +37,7 @@ func (s *stream) keep() {
 
 // settle follows an app's container exactly while somebody listens.
 func (l *Logs) settle(t *topic) {
-	wanted := t.container != "" && len(t.listeners) > 0
+	wanted := t.container != "" && l.heard(t)
 	switch {
 	case wanted && t.stream == nil:
 		l.follow(t, false)
@@ -140,7 +140,7 @@ func earlier(t, now time.Time) time.Time {
 // line takes one line in, as the engine gave it: its time, a space, its text.
 func (l *Logs) line(t *topic, s *stream, raw []byte, first bool) {
 	at, text := split(raw)
-	line := clean(text, l.cfg.MaxFlush)
+	line := clean(text, len(text))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t.stream != s {
@@ -158,7 +158,7 @@ func (l *Logs) line(t *topic, s *stream, raw []byte, first bool) {
 	if !at.IsZero() {
 		t.from = at.Add(1)
 	}
-	if l.online && len(t.listeners) > 0 {
+	if l.heard(t) {
 		l.print(t, line, at)
 	}
 }

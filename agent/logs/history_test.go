@@ -163,7 +163,7 @@ func FuzzLinesOfAnyFormAreTaken(f *testing.F) {
 		topic.stream = &stream{}
 		l.online, topic.known, topic.listeners = true, true, map[uint64]struct{}{1: {}}
 		l.line(topic, topic.stream, raw, true)
-		if text := topic.window.close().args[0].(string); len(text) > 3*len(raw)+1 {
+		if text := topic.window.close(time.Time{}).args[0].(string); len(text) > 3*len(raw)+cutRoom {
 			t.Errorf("%q became %d bytes", raw, len(text))
 		}
 	})

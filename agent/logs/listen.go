@@ -2,12 +2,9 @@ package logs
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"reagent/internal/backoff"
-	"reagent/messenger"
 	"reagent/protocol"
 )
 
@@ -23,7 +20,8 @@ func (l *Logs) Online(ctx context.Context) {
 	l.offline()
 	l.online = true
 	l.connection++
-	var ask []func(context.Context)
+	connection := l.connection
+	ask := []func(context.Context){func(ctx context.Context) { l.subscribed(ctx, connection) }}
 	for _, t := range l.topics {
 		ask = append(ask, l.question(t))
 	}
@@ -39,13 +37,17 @@ func (l *Logs) Online(ctx context.Context) {
 // offline forgets what holds for one connection only, and remembers from where
 // those who listened have to be served after it.
 func (l *Logs) offline() {
-	l.online = false
+	heard := map[*topic]bool{}
 	for _, t := range l.topics {
-		if len(t.listeners) > 0 {
+		heard[t] = l.heard(t)
+	}
+	l.online, l.deaf = false, false
+	for _, t := range l.topics {
+		if heard[t] {
 			t.late = true
 			t.catchUpFrom(t.window.first)
 		}
-		t.known, t.asking, t.askAt, t.askPause = false, false, time.Time{}, 0
+		t.known, t.doubt, t.asking, t.askAt, t.askPause = false, false, false, time.Time{}, 0
 		t.listeners = nil
 		t.window = window{}
 		l.settle(t)
@@ -109,15 +111,24 @@ func (l *Logs) listen(t *topic, id uint64) {
 	if len(t.listeners) >= maxListeners {
 		return
 	}
-	if len(t.listeners) == 0 {
+	if !l.heard(t) {
+		l.begins(t)
+	}
+	if t.listeners == nil {
 		t.listeners = map[uint64]struct{}{}
-		if !t.late {
-			t.from = time.Now().Round(0)
-		}
 	}
 	t.late = false
 	t.listeners[id] = struct{}{}
 	l.settle(t)
+}
+
+// begins says that an app's lines are published from now on, or from where those
+// who listened before the connection was lost have them.
+func (l *Logs) begins(t *topic) {
+	if !t.late {
+		t.from = time.Now().Round(0)
+	}
+	t.late = false
 }
 
 // sendQuestion asks the router in the background who listens to an app.
@@ -149,23 +160,14 @@ func (l *Logs) question(t *topic) func(context.Context) {
 			l.unanswered(t, err)
 			return
 		}
-		t.known = true
+		t.known, t.askPause = true, 0
 		for _, id := range subscriptions(protocol.Arg(r.Args, 0)) {
 			if _, ended := l.gone[id]; !ended {
 				l.listen(t, id)
 			}
 		}
-		t.late = false
-	}
-}
-
-// unanswered sees to it that a question is asked again, later each time. Lines
-// are not kept for those who could not be asked for.
-func (l *Logs) unanswered(t *topic, err error) {
-	t.askPause = min(max(2*t.askPause, l.cfg.MinRetry), l.cfg.MaxRetry)
-	t.askAt = time.Now().Add(t.askPause/2 + backoff.Jitter(t.askPause/2))
-	if !errors.Is(err, messenger.ErrOffline) {
-		l.cfg.Log.Warn().Err(err).Str("container", t.cn).Msg("router does not tell who listens to a log; asking again")
+		t.late, t.doubt = false, false
+		l.settle(t)
 	}
 }
 

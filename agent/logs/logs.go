@@ -16,6 +16,8 @@ import (
 type session interface {
 	Publish(ctx context.Context, topic string, options map[string]any, args []any, kwargs map[string]any) error
 	Call(ctx context.Context, uri string, args []any, kwargs map[string]any) (messenger.Result, error)
+	// Settle waits until the router has what is declared, or says why not.
+	Settle(ctx context.Context, uris ...string) error
 }
 
 // An engine keeps what containers print; container.AppLogs is one.
@@ -40,6 +42,7 @@ type Config struct {
 	QueryLimit  time.Duration // of reading a log for whoever asks; 30 s
 	MinRetry    time.Duration // pause after the engine or the router failed, doubling; 1 s
 	MaxRetry    time.Duration // to at most; 30 s
+	AskRefused  time.Duration // who listens is asked again so much after the router refused to tell; 10 min
 	Linger      time.Duration // a container that was told to end is followed so long; 1 min
 	CatchUp     time.Duration // lines older than that are not sent late; 5 min
 }
@@ -52,6 +55,7 @@ func (c Config) withDefaults() Config {
 		&c.QueryLimit:  30 * time.Second,
 		&c.MinRetry:    time.Second,
 		&c.MaxRetry:    30 * time.Second,
+		&c.AskRefused:  10 * time.Minute,
 		&c.Linger:      time.Minute,
 		&c.CatchUp:     5 * time.Minute,
 	} {
@@ -89,6 +93,9 @@ type Logs struct {
 	connection int                 // counts them, to tell late answers from fresh ones
 	asking     int                 // questions under way …
 	gone       map[uint64]struct{} // … and the subscriptions that ended meanwhile
+	deaf       bool                // the router does not tell who comes and goes
+	allowance  allowance           // of all apps that are in doubt
+	saidDoubt  bool
 }
 
 // New makes the logs of a device. Nothing happens before Run.
@@ -101,6 +108,8 @@ func New(cfg Config) *Logs {
 
 		topics: map[string]*topic{},
 		gone:   map[uint64]struct{}{},
+
+		allowance: allowance{rate: doubtAll, most: doubtAllMost},
 	}
 }
 
@@ -122,7 +131,7 @@ func (l *Logs) Run(ctx context.Context) error {
 
 // Agent says something about an app: published at once, and kept.
 func (l *Logs) Agent(cn, text string) {
-	text = clean([]byte(text), maxMessage)
+	text = cut(clean([]byte(text), len(text)), maxMessage)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.topic(cn)
@@ -161,10 +170,10 @@ func (l *Logs) Record(cn string, raw []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.topic(cn)
-	if !l.online || t.known && len(t.listeners) == 0 {
+	if !l.online || t.known && !l.heard(t) {
 		return
 	}
-	l.print(t, clean(raw, l.cfg.MaxFlush), time.Time{})
+	l.print(t, clean(raw, len(raw)), time.Time{})
 }
 
 // Attach says which container an app runs in now. Its output is published while
@@ -221,7 +230,7 @@ func (l *Logs) topic(cn string) *topic {
 		if len(l.topics) >= maxTopics {
 			l.forgetOne()
 		}
-		t = &topic{cn: cn, uri: protocol.LogTopic(l.cfg.Serial, cn), said: ring{most: keptLines, bytes: keptBytes}, printed: ring{most: keptLines, bytes: keptBytes}}
+		t = &topic{cn: cn, uri: protocol.LogTopic(l.cfg.Serial, cn), said: ring{most: keptLines, bytes: keptBytes}, printed: ring{most: keptLines, bytes: keptBytes}, allowance: allowance{rate: doubtApp, most: doubtAppMost}}
 		l.topics[cn] = t
 		l.poke() // somebody has to ask who listens
 	}

@@ -11,6 +11,7 @@ import (
 
 	"reagent/container"
 	"reagent/messenger"
+	"reagent/protocol"
 )
 
 const (
@@ -225,13 +226,57 @@ func TestFloodIsCutAndSaysSo(t *testing.T) {
 			t.Errorf("%d lines, the last %q; want %d and the number of those dropped", len(lines), lines[len(lines)-1], fit+1)
 		}
 
-		// The next window begins anew, and a line too long for any is cut.
-		e.print("c1", strings.Repeat("é", 200<<10))
+		// The next window begins anew.
+		e.print("c1", "calm")
 		time.Sleep(time.Second)
-		if got := s.texts(web); len(got) != 2 || len(got[1]) != 256<<10 || strings.Contains(got[1], "\ufffd") {
-			t.Errorf("long line: %d events, the last of %d bytes; want one of %d whole characters", len(got), len(got[len(got)-1]), 128<<10)
-		}
+		expect(t, "after it", s.texts(web)[1:], []string{"calm"})
 	})
+}
+
+func TestLinesOfAnyLengthAndBytesPass(t *testing.T) {
+	for name, line := range map[string]string{
+		"characters":      strings.Repeat("é", 200<<10),
+		"no characters":   strings.Repeat("\xff", 256<<10),
+		"control":         strings.Repeat("\x1b", 300<<10),
+		"as long as goes": strings.Repeat("x", 256<<10),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newFakeEngine("c1")
+				s := &fakeSession{listeners: map[string]any{webTopic: []any{uint64(5)}}}
+				l := running(t, e, s)
+				l.Online(t.Context())
+				l.Attach(web, "c1")
+				synctest.Wait()
+				before := strings.Repeat("b", 100)
+				e.print("c1", before, line, "after")
+				time.Sleep(time.Second)
+				got := s.texts(web)
+				if len(got) != 2 || got[0] != before {
+					t.Fatalf("%d events, the first %.20q; want the long line in one of its own", len(got), got[0])
+				}
+				long, rest, _ := strings.Cut(got[1], "\n")
+				var missing int
+				at := strings.LastIndex(long, "…")
+				if at >= 0 {
+					if _, err := fmt.Sscanf(long[at:], "… %d byte(s) cut", &missing); err != nil {
+						t.Errorf("the line ends in %q", long[at:])
+					}
+				} else {
+					at = len(long)
+				}
+				if whole := strings.ToValidUTF8(line, "\ufffd"); !strings.HasPrefix(line, "\xff") && (at+missing != len(whole) || !strings.HasPrefix(whole, long[:at])) {
+					t.Errorf("%d bytes came and %d are missing of %d", at, missing, len(whole))
+				}
+				if len(long) > 256<<10 || len(long) < 255<<10 || protocol.EncodedText(got[1]) > 2<<20 {
+					t.Errorf("the line has %d bytes, the event %d on the wire", len(long), protocol.EncodedText(got[1]))
+				}
+				if rest != "… 1 log line(s) dropped (rate limit)" {
+					t.Errorf("after it comes %q, want that there was no room left", rest)
+				}
+			})
+		})
+	}
 }
 
 func slicesOf(s string, n int) []string {

@@ -62,7 +62,7 @@ func (l *Logs) next(now time.Time) (*topic, event, time.Duration) {
 		if t.window.empty() {
 			continue
 		}
-		if len(t.listeners) == 0 {
+		if !l.heard(t) {
 			if !t.asking { // else the answer wakes us
 				t.window = window{}
 			}
@@ -72,7 +72,7 @@ func (l *Logs) next(now time.Time) (*topic, event, time.Duration) {
 			wait = min(wait, pause)
 			continue
 		}
-		return t, t.window.close(), 0
+		return t, t.window.close(now.Add(l.cfg.FlushEvery)), 0
 	}
 	return nil, event{}, wait
 }

@@ -20,6 +20,8 @@ type topic struct {
 	asking    bool                // … or is being asked
 	askAt     time.Time           // … or shall be asked again then
 	askPause  time.Duration       // before asking once more
+	doubt     bool                // the router does not answer
+	allowance allowance           // of what is published in doubt
 	listeners map[uint64]struct{} // ids of subscriptions
 
 	// What is said.
@@ -49,22 +51,27 @@ type window struct {
 	text    []byte
 	lines   int
 	dropped int
+	held    *window // the next one, begun by a line that is too long for the rest of this one
 	due     time.Time
 	first   time.Time // when its first line was printed; zero = not a container's
 }
 
 func (w *window) empty() bool { return w.lines == 0 && w.dropped == 0 }
 
-// add takes a line in. Once one was dropped, all that follow are: the rest of a
-// window goes, not every other line.
-func (w *window) add(line string, printed time.Time, most int) {
+// add takes a line in and reports whether it did. Once one was dropped, all that
+// follow are: the rest of a window goes, not every other line.
+func (w *window) add(line string, printed time.Time, most int) bool {
 	size := len(line)
 	if w.lines > 0 {
 		size++
 	}
-	if w.dropped > 0 || len(w.text)+size > most {
+	switch {
+	case w.held != nil:
+		w.held.dropped++
+		return false
+	case w.dropped > 0 || len(w.text)+size > most:
 		w.dropped++
-		return
+		return false
 	}
 	if w.lines > 0 {
 		w.text = append(w.text, '\n')
@@ -73,10 +80,21 @@ func (w *window) add(line string, printed time.Time, most int) {
 	}
 	w.text = append(w.text, line...)
 	w.lines++
+	return true
 }
 
-// close makes an event of what was gathered.
-func (w *window) close() event {
+// hold keeps a line for the next window, where it is so long that it might never
+// be the first of one.
+func (w *window) hold(line string, printed time.Time, most int) bool {
+	if w.held != nil || w.dropped > 0 || w.lines == 0 || len(w.text)+1+len(line) <= most || len(line) <= most/4 {
+		return false
+	}
+	w.held = &window{}
+	return w.held.add(line, printed, most)
+}
+
+// close makes an event of what was gathered, and begins the next window.
+func (w *window) close(due time.Time) event {
 	text := string(w.text)
 	if w.dropped > 0 {
 		if w.lines > 0 {
@@ -85,15 +103,19 @@ func (w *window) close() event {
 		text += fmt.Sprintf("… %d log line(s) dropped (rate limit)", w.dropped)
 	}
 	e := event{args: []any{text}, first: w.first}
+	next := w.held
 	*w = window{}
+	if next != nil {
+		*w, w.due = *next, due
+	}
 	return e
 }
 
 // say puts a message of the agent into the queue. Lines that were printed before
 // it go first.
 func (l *Logs) say(t *topic, text string) {
-	if !t.window.empty() && len(t.listeners) > 0 {
-		l.queue(t, t.window.close())
+	for l.heard(t) && !t.window.empty() {
+		l.queue(t, t.window.close(time.Time{}))
 	}
 	l.queue(t, event{args: []any{protocol.AgentMessage(text)}})
 }
@@ -107,14 +129,44 @@ func (l *Logs) queue(t *topic, e event) {
 	l.poke()
 }
 
-// print puts a line into the open window.
+// print puts a line into the open window, as much of it as a window has room for.
 func (l *Logs) print(t *topic, line string, printed time.Time) {
+	now, doubt := time.Now(), l.inDoubt(t)
 	if t.window.empty() {
-		t.window.due = time.Now().Add(l.cfg.FlushEvery)
+		t.window.due = now.Add(l.cfg.FlushEvery)
+		if doubt {
+			t.window.due = now.Add(doubtFlush)
+			l.spend(t, doubtEvent)
+		}
 		l.poke()
 	}
-	t.window.add(line, printed, l.cfg.MaxFlush)
+	if doubt {
+		line = cut(line, min(doubtLine, l.cfg.MaxFlush))
+		if t.window.add(line, printed, min(l.cfg.MaxFlush, len(t.window.text)+l.spare(t, now))) {
+			l.spend(t, len(line)+1)
+		}
+		return
+	}
+	line = cut(line, l.cfg.MaxFlush)
+	if !t.window.hold(line, printed, l.cfg.MaxFlush) {
+		t.window.add(line, printed, l.cfg.MaxFlush)
+	}
 }
+
+// cut makes a text no longer than that, and says how much is missing.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	at := max(0, most-cutRoom)
+	for at > 0 && !utf8.RuneStart(text[at]) {
+		at--
+	}
+	return text[:at] + cutMark(len(text)-at)
+}
+
+// cutRoom is at least as long as what cutMark makes.
+const cutRoom = 40
 
 // clean makes a text that every serialisation can carry: at most so long, and
 // U+FFFD for each byte that is not part of a character.
