@@ -15,8 +15,8 @@ import (
 )
 
 // A dispatcher stands between the router and the procedures: who calls, may
-// they, what is answered when it fails, and the log line. No handler can forget
-// any of it.
+// they, what is answered when it fails, the audit and the log line. No handler can
+// forget any of it.
 type dispatcher struct {
 	serial string
 	log    zerolog.Logger
@@ -24,13 +24,16 @@ type dispatcher struct {
 	// may asks the studio whether a user has a privilege on this device.
 	may   func(ctx context.Context, q protocol.PrivilegeQuestion) (bool, error)
 	limit time.Duration // of that question; 0 = the contract's 10 s
+	audit auditor
 }
 
 func (d *dispatcher) handler(p procedure) messenger.Handler {
 	return func(ctx context.Context, inv messenger.Invocation) messenger.Outcome {
 		begun := time.Now()
 		result, account, err := d.perform(ctx, p, inv)
-		callLine(d.log, p, inv, account, err).Dur("took", time.Since(begun)).Msg("called")
+		took := time.Since(begun)
+		d.note(p, inv, account, err, took)
+		callLine(d.log, p, inv, account, err).Dur("took", took).Msg("called")
 		if err != nil {
 			return failure(ctx, p, err)
 		}
@@ -51,6 +54,7 @@ func (d *dispatcher) perform(ctx context.Context, p procedure, inv messenger.Inv
 	if err != nil {
 		return Result{}, account, err
 	}
+	d.announce(p, inv, account)
 	result, err = p.handle(ctx, Call{
 		Args: inv.Args, Kwargs: inv.Kwargs, Progress: inv.Progress,
 		Caller: Caller{AuthID: inv.Caller, Role: inv.CallerRole, Account: account},

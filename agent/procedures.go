@@ -29,6 +29,8 @@ type procedure struct {
 	// itself: requestor_account_key is an argument of its own, and does not say
 	// for whom the system calls.
 	itself bool
+	// deed says how it is written down; nil = it only reads.
+	deed *deed
 }
 
 // An exception is the privilege that a call takes instead where its first
@@ -80,6 +82,7 @@ type deps struct {
 	ownLog     ownLogQuerier
 	machine    machineStats
 	addresses  addressLister
+	audit      auditQuerier
 }
 
 // procedures is the table (wire §5.2 with the gates of its Appendix A, design
@@ -89,12 +92,12 @@ func procedures(d deps) []procedure {
 	return []procedure{
 		{name: protocol.ConnectionEstablished, needs: anybody, handle: connectionEstablished},
 		{name: protocol.DeviceHandshake, needs: onlySystem, denial: denied, handle: deviceHandshake(d.serial)},
-		{name: protocol.RequestAppState, needs: onlySystem, denial: denied, handle: requestAppState(d.apps), itself: true},
-		{name: protocol.WriteData, needs: protocol.Develop, denial: denied + " write data to device", handle: writeData(d.uploads)},
+		{name: protocol.RequestAppState, needs: onlySystem, denial: denied, handle: requestAppState(d.apps), itself: true, deed: wish},
+		{name: protocol.WriteData, needs: protocol.Develop, denial: denied + " write data to device", handle: writeData(d.uploads), deed: upload},
 		{name: protocol.CheckHostPort, needs: onlySystem, denial: denied, handle: typed(checkHostPort(d.ports))},
 		{name: protocol.ListContainers, needs: protocol.Read, denial: denied + " to list containers", handle: typed(listContainers(d.containers))},
 		{name: protocol.GetImages, needs: protocol.Read, denial: denied + " to read docker images", handle: getImages(d.images)},
-		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(d.prune)},
+		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(d.prune), deed: pruning},
 		{name: protocol.GetAppLogHistory, needs: protocol.Read, denial: denied + " to get app log history", handle: typed(getAppLogHistory(d.past))},
 		{name: protocol.QueryAppLogs, needs: protocol.Read, denial: denied + " to query app logs", unverified: unverified, handle: typed(queryAppLogs(d.appLogs))},
 		{name: protocol.QueryDeviceLogs, needs: protocol.Read, denial: denied + " to query device logs", unverified: unverified, handle: typed(queryDeviceLogs(d.ownLog))},
@@ -102,6 +105,7 @@ func procedures(d deps) []procedure {
 		{name: protocol.GetStorageData, needs: protocol.Read, denial: denied + " to get storage data", handle: typed(getStorageData(d.machine))},
 		{name: protocol.GetNetworkMetadata, needs: protocol.Read, denial: denied + " to get network metadata", handle: getNetworkMetadata(d.addresses)},
 		{name: protocol.GetIPv4Addresses, needs: protocol.Read, denial: denied + " to get ipv4 addresses", handle: typed(getIPv4Addresses(d.addresses))},
+		{name: protocol.QueryAudit, needs: protocol.Maintain, denial: denied + " to query the audit log", handle: typed(queryAudit(d.audit)), ours: true},
 	}
 }
 

@@ -172,8 +172,11 @@ func serving(t *testing.T, serialization string, d deps) (caller *messenger.Sess
 			return messenger.Outcome{Args: []any{account == 3 && q["privilege"] == "READ"}}
 		})
 	})
+	trail := newTrail(t, t.TempDir())
+	d.audit = trail
 	session(t, url, "7-42", serialization, func(s *messenger.Session) {
 		declare(s, &dispatcher{
+			audit:  trail,
 			serial: serial, log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
 			device: func() (uint64, uint64) { return 7, 42 }, may: backend{s}.may,
 		}, procedures(d))

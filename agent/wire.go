@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"reagent/agent/apps"
+	"reagent/agent/audit"
 	"reagent/agent/disk"
 	"reagent/agent/logs"
 	"reagent/agent/ownlog"
@@ -19,6 +20,7 @@ import (
 	"reagent/container"
 	"reagent/messenger"
 	"reagent/persistence/device"
+	"reagent/persistence/journal"
 	"reagent/protocol"
 	"reagent/release"
 	"reagent/system"
@@ -95,14 +97,20 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		return nil, err
 	}
 	view = engineView{ready: all.Ready, ping: engine.Ping}
+	trail := audit.New(audit.Config{
+		Journal: journal.Open(journal.Config{
+			Dir: filepath.Join(cfg.AppsDir, ".reagent", "audit"), MaxBytes: 4 << 20, SegmentBytes: 128 << 10, Log: log,
+		}),
+		Log: log,
+	})
 	deviceKeys := func() (swarm, device uint64) { id := file.Identity(); return id.SwarmKey, id.DeviceKey }
-	probe := declare(session, &dispatcher{serial: serial, log: log, device: deviceKeys, may: studio.may}, procedures(deps{
+	probe := declare(session, &dispatcher{serial: serial, log: log, device: deviceKeys, may: studio.may, audit: trail}, procedures(deps{
 		serial: serial,
 		about: about{
 			version: release.Version, arch: baseArch(), variant: release.Variant(), serial: serial, os: host.OS,
 		},
 		apps: all, uploads: all, ports: all, containers: engine, images: engine, prune: superfluous, past: appLogs, machine: host, addresses: host,
-		appLogs: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}),
+		audit: trail, appLogs: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}),
 	}))
 	beats = telemetry.New(telemetry.Config{
 		Device:    deviceKeys,
@@ -132,6 +140,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			{"host upkeep", boundHost(managesHost(cfg), log)},
 			{"apps", afterFirstLook(guard, timing.FirstLook, all.Run)},
 			{"logs", appLogs.Run},
+			{"audit", trail.Run},
 			{"status file", status.run},
 			{"memory", trimmer{first: timing.Trim, every: 20 * timing.Trim}.run},
 		},

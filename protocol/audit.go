@@ -73,6 +73,7 @@ type AuditEntry struct {
 	Error      string         `json:"error,omitempty"`
 	DurationMS uint64         `json:"duration_ms"`
 	SessionID  string         `json:"session_id,omitempty"`
+	Count      uint64         `json:"count,omitempty"` // of refusals like this one that have no entry; 0 = it is one call
 }
 
 // AuditAnswer is the answer of query_audit.
