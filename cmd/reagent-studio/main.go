@@ -38,15 +38,17 @@ func execute(args []string) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills
 	err := run(ctx, args, os.Getenv, os.Stdout, os.Stderr)
+	var exit *cli.ExitError
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, flag.ErrHelp):
+	case errors.As(err, &exit) && exit.Err == nil: // all was said
 	default:
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
 	return exitCode(err)
 }
 
-// The exit codes.
+// The exit codes, but for those of commands that have their own.
 const (
 	exitDone   = 0 // done, or asked to end
 	exitFailed = 1
@@ -54,8 +56,13 @@ const (
 )
 
 func exitCode(err error) int {
-	var usage *cli.UsageError
+	var (
+		usage *cli.UsageError
+		exit  *cli.ExitError
+	)
 	switch {
+	case errors.As(err, &exit):
+		return exit.Code
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, flag.ErrHelp):
 		return exitDone
 	case errors.As(err, &usage):

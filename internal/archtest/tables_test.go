@@ -111,7 +111,7 @@ var homes = []struct {
 	{"github.com/google/go-containerregistry", []string{"studio/cli", "container"}, "reading and pushing images; the size of one before it is pulled"},
 	{"github.com/moby/patternmatcher", []string{"studio/cli"}, ".dockerignore as docker build reads it"},
 	{"go.yaml.in/yaml/v3", []string{"studio/cli"}, "compose files, which people write in YAML"},
-	{"github.com/google/uuid", []string{"studio/store"}, "serial numbers of new devices"},
+	{"github.com/google/uuid", []string{"studio/store", "studio/cli"}, "serial numbers of new devices, ids of commands"},
 	{"github.com/schollz/progressbar/v3", []string{"studio/cli"}, "progress where a person waits"},
 	{"golang.org/x/term", []string{"cmd/*", "studio/cli", "agent/terminal"}, "is somebody looking?"},
 	{"golang.org/x/sync", []string{"*"}, "groups of goroutines, semaphores"},

@@ -32,7 +32,7 @@ Which studio: the one on this machine, or that of --profile FILE, or of
 `
 
 const helpEnd = `
-Exit codes: 0 done, 1 failed, 2 not understood.
+Exit codes: 0 done, 1 failed, 2 not understood; "run" has its own.
 `
 
 // help explains the program, or one command.

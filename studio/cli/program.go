@@ -95,6 +95,7 @@ type Command struct {
 	Flags func(*flag.FlagSet)
 	Local bool                     // needs no studio, and so no profile
 	Hints map[protocol.Code]string // the way out of an error that the studio answers; see expand
+	Fail  int                      // exit code of its errors, where it is another than that of all commands
 	Run   func(ctx context.Context, c *Call) error
 }
 
@@ -133,7 +134,17 @@ func (p *Program) Run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer c.close()
-	return explainError(c, cmd, cmd.Run(ctx, c))
+	return cmd.exit(explainError(c, cmd, cmd.Run(ctx, c)))
+}
+
+// exit gives the command's exit code to an error that has none.
+func (cmd Command) exit(err error) error {
+	var exit *ExitError
+	var usage *UsageError
+	if err == nil || cmd.Fail == 0 || errors.As(err, &exit) || errors.As(err, &usage) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &ExitError{cmd.Fail, err}
 }
 
 // find takes the command's words off args.
