@@ -30,6 +30,7 @@ type Config struct {
 	// A build that reports nothing for so long has failed. A step may work for
 	// long without printing anything. 0 = 30 min
 	BuildIdle time.Duration
+	Grace     time.Duration // of a program in a container that is to end, before it is killed; 0 = 2 s
 	Log       zerolog.Logger
 }
 
@@ -74,6 +75,7 @@ func New(cfg Config) (*Engine, error) {
 		{&cfg.PullIdle, 2 * time.Minute},
 		{&cfg.KeepAfter, 10 * time.Second},
 		{&cfg.BuildIdle, 30 * time.Minute},
+		{&cfg.Grace, 2 * time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value

@@ -53,6 +53,7 @@ func (p *peer) inspect(ctx context.Context, idOrName string) (Container, error) 
 		Error:        in.State.Error,
 		OOMKilled:    in.State.OOMKilled,
 		RestartCount: in.RestartCount,
+		PID:          in.State.Pid,
 		Created:      moment(in.Created),
 		Started:      moment(in.State.StartedAt),
 		Finished:     moment(in.State.FinishedAt),

@@ -78,41 +78,53 @@ func readRaw(r *bufio.Reader, s *splitter) error {
 	}
 }
 
-// readFrames reads the log of a container without a terminal: frames of one
-// stream or the other, each with a head that says which and how long.
+// readFrames reads the log of a container without a terminal.
 func readFrames(r *bufio.Reader, timestamps bool, line func(string, []byte)) error {
 	out := &splitter{stream: "stdout", stamped: timestamps, line: line}
 	err := &splitter{stream: "stderr", stamped: timestamps, line: line}
-	streams := map[byte]*splitter{0: out, 1: out, 2: err}
+	if e := unframe(r, out.write, err.write); e != nil {
+		return e
+	}
+	out.end()
+	err.end()
+	return nil
+}
+
+// unframe takes what comes without a terminal apart: frames of one stream or the
+// other, each with a head that says which and how long. What it hands over is
+// valid until the function returns.
+func unframe(r *bufio.Reader, stdout, stderr func(part []byte)) error {
 	for {
 		var head [8]byte
 		switch _, e := io.ReadFull(r, head[:]); e {
 		case nil:
 		case io.EOF:
-			out.end()
-			err.end()
 			return nil
 		default:
 			return e
 		}
 		length := int(binary.BigEndian.Uint32(head[4:]))
-		if head[0] == 3 { // the engine's own error, in the midst of the stream
+		var to func([]byte)
+		switch head[0] {
+		case 0, 1:
+			to = stdout
+		case 2:
+			to = stderr
+		case 3: // the engine's own error, in the midst of the stream
 			text, e := io.ReadAll(io.LimitReader(r, int64(min(length, MaxLine))))
 			if e != nil {
 				return e
 			}
 			return fmt.Errorf("%s", bytes.TrimSpace(text))
-		}
-		s := streams[head[0]]
-		if s == nil {
+		default:
 			return fmt.Errorf("the engine sent a frame of unknown kind %d", head[0])
 		}
 		for length > 0 {
-			part, e := r.Peek(min(length, r.Size()))
+			part, e := r.Peek(min(length, max(r.Buffered(), 1)))
 			if len(part) == 0 {
 				return e
 			}
-			s.write(part)
+			to(part)
 			length -= len(part)
 			_, _ = r.Discard(len(part)) // what was peeked can be discarded
 		}

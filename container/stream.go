@@ -1,11 +1,14 @@
 package container
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -63,15 +66,7 @@ func (e *Engine) streaming(ctx context.Context, span time.Duration, do func(cont
 // get begins a request whose answer is read as it is, where the client library
 // would take it apart too far or too soon.
 func (p *peer) get(ctx context.Context, path string, query url.Values) (*http.Response, error) {
-	host, err := client.ParseHostURL(p.DaemonHost())
-	if err != nil {
-		return nil, err
-	}
-	u := url.URL{Scheme: p.scheme, Host: host.Host, Path: host.Path + "/v" + p.version + path, RawQuery: query.Encode()}
-	if isLocal(p.DaemonHost()) {
-		u.Host, u.Path = client.DummyHost, "/v"+p.version+path
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	request, err := p.request(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -83,9 +78,26 @@ func (p *peer) get(ctx context.Context, path string, query url.Values) (*http.Re
 		return answer, nil
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	return nil, refusal(answer)
+}
+
+func (p *peer) request(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
+	host, err := client.ParseHostURL(p.DaemonHost())
 	if err != nil {
 		return nil, err
+	}
+	u := url.URL{Scheme: p.scheme, Host: host.Host, Path: host.Path + "/v" + p.version + path, RawQuery: query.Encode()}
+	if isLocal(p.DaemonHost()) {
+		u.Host, u.Path = client.DummyHost, "/v"+p.version+path
+	}
+	return http.NewRequestWithContext(ctx, method, u.String(), body)
+}
+
+// refusal is what the engine answered instead of what it was asked for.
+func refusal(answer *http.Response) error {
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	if err != nil {
+		return err
 	}
 	var said struct{ Message string }
 	if json.Unmarshal(text, &said) != nil || said.Message == "" {
@@ -95,5 +107,48 @@ func (p *peer) get(ctx context.Context, path string, query url.Values) (*http.Re
 	if answer.StatusCode == http.StatusNotFound {
 		err = &engineError{ErrNotFound, err}
 	}
-	return nil, err
+	return err
+}
+
+// hijack makes a connection of a request: after the engine has agreed, both
+// sides send what they like. Unlike the client library's, it does not outlast ctx
+// while it waits for the engine; what comes after that is the caller's.
+func (p *peer) hijack(ctx context.Context, path string, body any) (_ net.Conn, _ *bufio.Reader, err error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	request, err := p.request(ctx, http.MethodPost, path, nil, bytes.NewReader(text))
+	if err != nil {
+		return nil, nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "tcp")
+	conn, err := p.Dialer()(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() {
+		if !stop() && err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			conn.Close()
+		}
+	}()
+	if err := request.Write(conn); err != nil {
+		return nil, nil, err
+	}
+	in := bufio.NewReaderSize(conn, 32<<10)
+	answer, err := http.ReadResponse(in, request)
+	if err != nil {
+		return nil, nil, err
+	}
+	if answer.StatusCode != http.StatusSwitchingProtocols {
+		defer answer.Body.Close()
+		return nil, nil, refusal(answer)
+	}
+	return conn, in, nil
 }

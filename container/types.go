@@ -104,6 +104,7 @@ type Container struct {
 	Error        string // the engine's reason for a failed start
 	OOMKilled    bool
 	RestartCount int
+	PID          int // of its first process, as the engine's machine counts; 0 unless it runs
 	Created      time.Time
 	Started      time.Time
 	Finished     time.Time

@@ -20,6 +20,15 @@ func Of(pid int) (Root, error) {
 	return Root{PID: pid, Start: p.start}, nil
 }
 
+// Runs tells whether the root itself runs.
+func (r Root) Runs() bool {
+	if r.PID <= 1 {
+		return false
+	}
+	p, err := look(r.PID)
+	return err == nil && !p.ended && p.start == r.Start
+}
+
 // Alive tells whether anything of the program runs. Where is is given, only
 // processes for which it holds are counted.
 func (r Root) Alive(is func(pid int) bool) bool {

@@ -12,6 +12,9 @@ import (
 // Of describes the process of this number.
 func Of(pid int) (Root, error) { return Root{PID: pid}, nil }
 
+// Runs tells nothing on this system.
+func (r Root) Runs() bool { return false }
+
 // Alive tells nothing on this system.
 func (r Root) Alive(func(pid int) bool) bool { return false }
 

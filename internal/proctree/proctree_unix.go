@@ -12,6 +12,9 @@ import (
 // Of describes the process of this number.
 func Of(pid int) (Root, error) { return Root{PID: pid}, syscall.Kill(pid, 0) }
 
+// Runs tells whether the root itself runs; a zombie does.
+func (r Root) Runs() bool { return r.PID > 1 && syscall.Kill(r.PID, 0) == nil }
+
 // Alive tells whether anything of the program runs. Where is is given, it has to
 // hold for the root.
 func (r Root) Alive(is func(pid int) bool) bool { return r.Signal(syscall.Signal(0), is) > 0 }

@@ -31,6 +31,7 @@ type App struct {
 	Health  time.Duration // interval of its health check; 0 = it has none
 	Ballast []byte        // one more layer, for pulls that take their time
 	Arch    string        // only said, not done; "" = this machine's
+	Shell   bool          // it has a shell and the usual tools: this machine's static busybox
 }
 
 // BuildImage puts an image into an engine under a reference and returns its id.
@@ -135,6 +136,9 @@ func (app App) parts(t testing.TB) parts {
 	if app.Ballast != nil {
 		layers = append(layers, layer("ballast", app.Ballast))
 	}
+	if app.Shell {
+		layers = append(layers, tools(t))
+	}
 	config := map[string]any{
 		"Entrypoint": []string{"/testapp"},
 		"Env":        app.Env,
@@ -186,6 +190,30 @@ func (p parts) save(w io.Writer, ref string) {
 		"Config": config, "RepoTags": []string{ref}, "Layers": names,
 	}}))
 	archive.Close()
+}
+
+// tools is the layer with busybox under all of its names.
+func tools(t testing.TB) []byte {
+	t.Helper()
+	const busybox = "/bin/busybox"
+	program, err := os.ReadFile(busybox)
+	if err != nil {
+		missing(t, "an image with a shell needs busybox-static: %v", err)
+	}
+	names, err := exec.Command(busybox, "--list").Output()
+	if err != nil {
+		t.Fatalf("ask busybox what it can do: %v", err)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	add(w, "bin/busybox", program)
+	for _, name := range strings.Fields(string(names)) {
+		if name != "busybox" {
+			w.WriteHeader(&tar.Header{Name: "bin/" + name, Linkname: busybox, Mode: 0o777, ModTime: born, Typeflag: tar.TypeSymlink})
+		}
+	}
+	w.Close()
+	return b.Bytes()
 }
 
 func layer(name string, content []byte) []byte {
