@@ -8,8 +8,23 @@ import (
 
 // A LogSource is one of the containers whose lines make the log of an app.
 type LogSource struct {
-	ID     string
-	Prefix string // before each of its lines, as compose puts it; "" for an app of one container
+	ID      string
+	Name    string // of a project's: that of compose without the project's, such as "web-1"
+	Service string // of a project's
+	Prefix  string // of a project's: what compose puts before each line
+	Running bool   // of a project's, when it was listed
+}
+
+// SourceOf is a container as part of its app's log; the prefix is left out.
+func SourceOf(c Container) LogSource { return sourceOf(c.ID, c.Name, c.Labels, c.Status) }
+
+func sourceOf(id, name string, labels map[string]string, status Status) LogSource {
+	s := LogSource{ID: id, Running: status == StatusRunning || status == StatusRestarting}
+	if project := labels[LabelProject]; project != "" {
+		s.Name = strings.TrimLeft(strings.TrimPrefix(name, project), "-_")
+		s.Service = labels[LabelService]
+	}
+	return s
 }
 
 // Sources are the containers whose lines make a log, by what Logs takes: those
@@ -27,13 +42,13 @@ func (l AppLogs) Sources(ctx context.Context, id string) ([]LogSource, error) {
 	if len(rows) == 0 {
 		return nil, wrap("read log of project", project, &engineError{ErrNotFound, fmt.Errorf("it has no containers")})
 	}
-	names := make([]string, len(rows))
+	sources, names := make([]LogSource, len(rows)), make([]string, len(rows))
 	for i, row := range rows {
-		names[i] = strings.TrimLeft(strings.TrimPrefix(row.Name, project), "-_")
+		sources[i] = sourceOf(row.ID, row.Name, row.Labels, row.Status)
+		names[i] = sources[i].Name
 	}
-	sources := make([]LogSource, len(rows))
 	for i, prefix := range LogPrefixes(names) {
-		sources[i] = LogSource{rows[i].ID, prefix}
+		sources[i].Prefix = prefix
 	}
 	return sources, nil
 }

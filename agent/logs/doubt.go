@@ -71,7 +71,6 @@ func (l *Logs) doubts(t *topic) {
 		l.begins(t)
 	}
 	t.doubt = true
-	l.settle(t)
 }
 
 // noChanges notes that the router does not tell who comes and goes.
@@ -83,9 +82,6 @@ func (l *Logs) noChanges(err error) {
 		}
 	}
 	l.deaf = true
-	for _, t := range l.topics {
-		l.settle(t)
-	}
 }
 
 func (l *Logs) sayDoubt(err error) {

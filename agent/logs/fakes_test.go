@@ -16,6 +16,7 @@ import (
 
 	"reagent/container"
 	"reagent/messenger"
+	"reagent/persistence/journal"
 	"reagent/protocol"
 )
 
@@ -112,7 +113,11 @@ func (e *fakeEngine) Sources(_ context.Context, id string) ([]container.LogSourc
 	}
 	var sources []container.LogSource
 	for i, prefix := range container.LogPrefixes(names) {
-		sources = append(sources, container.LogSource{ID: project + "-" + names[i], Prefix: prefix})
+		service, _, _ := strings.Cut(names[i], "-")
+		id := project + "-" + names[i]
+		sources = append(sources, container.LogSource{
+			ID: id, Name: names[i], Service: service, Prefix: prefix, Running: !e.containers[id].ended,
+		})
 	}
 	return sources, nil
 }
@@ -271,6 +276,9 @@ func running(t *testing.T, e *fakeEngine, s *fakeSession, change ...func(*Config
 	for _, c := range change {
 		c(&cfg)
 	}
+	if cfg.Journal == nil {
+		cfg.Journal = journal.Open(journal.Config{Dir: t.TempDir(), Log: cfg.Log})
+	}
 	l := New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -282,6 +290,15 @@ func running(t *testing.T, e *fakeEngine, s *fakeSession, change ...func(*Config
 		}
 	})
 	return l
+}
+
+// idle makes logs that do not run.
+func idle(t *testing.T) *Logs {
+	t.Helper()
+	return New(Config{
+		Serial: "sn-1", Session: &fakeSession{}, Engine: newFakeEngine(),
+		Journal: journal.Open(journal.Config{Dir: t.TempDir()}),
+	})
 }
 
 func created(id uint64, uri, match string) []any {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,84 +15,136 @@ import (
 const (
 	keptLines = 100
 	keptBytes = 256 << 10
-	oldLines  = 50 // of a container that printed nothing since the history was cleared
+	oldLines  = 50     // of a container that printed nothing since the history was cleared
+	keptLook  = 10_000 // lines that are looked at for them
 )
-
-// An entry is one line of the past.
-type entry struct {
-	at   time.Time // zero = unknown
-	text string
-}
-
-// A ring keeps the newest entries.
-type ring struct {
-	most, bytes int // bounds
-	list        []entry
-	size        int // bytes in list
-}
-
-func (r *ring) add(e entry) {
-	r.list = append(r.list, e)
-	r.size += len(e.text)
-	for len(r.list) > r.most || r.size > r.bytes && len(r.list) > 1 {
-		r.size -= len(r.list[0].text)
-		r.list[0] = entry{} // the array lives on
-		r.list = r.list[1:]
-	}
-}
-
-func (r *ring) clear() { r.list, r.size = nil, 0 }
 
 // History is the recent past of an app: what the agent said and what the
 // container printed since the last ClearHistory, by time; or the container's
-// last lines before that, where it printed none since. Never nil. While the
-// engine does not answer, and when the container is gone, it is what is known
-// without it.
+// last lines before that, where it printed none since. Never nil. What the
+// agent has not stored, the engine is asked for.
 func (l *Logs) History(ctx context.Context, cn string) ([]string, error) {
-	var said, printed []entry
-	var cleared time.Time
-	name := cn
+	var cleared uint64
+	name, stored := cn, l.kept(cn)
 	l.mu.Lock()
 	if t := l.topics[cn]; t != nil {
-		said, printed = slices.Clone(t.said.list), slices.Clone(t.printed.list)
-		cleared = t.cleared
-		name = cmp.Or(t.container, cn)
+		cleared, name = t.cleared, cmp.Or(t.container, cn)
 	}
 	l.mu.Unlock()
 
-	kept, err := l.tail(ctx, name, earlier(cleared, time.Now()), keptLines)
-	if err == nil && len(kept) == 0 && len(printed) == 0 && !cleared.IsZero() {
-		kept, err = l.tail(ctx, name, time.Time{}, oldLines)
+	var agent, printed recent
+	looked := 0
+	if stored != nil {
+		err := stored.back(0, func(seq uint64, n line) bool {
+			most := keptLines
+			if seq < cleared {
+				if len(printed.lines) > 0 && !printed.older {
+					return false
+				}
+				printed.older, most = true, oldLines
+			}
+			switch {
+			case n.kind.printed():
+				printed.add(n, most)
+			case n.kind == said && seq >= cleared:
+				agent.add(n, most)
+			}
+			looked++
+			return looked < keptLook && (!printed.full || seq >= cleared && !agent.full)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s: %w", cn, err)
+		}
 	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if len(printed.lines) == 0 {
+		printed.lines = l.unstored(ctx, name)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 	}
-	if err != nil && !errors.Is(err, container.ErrNotFound) {
-		l.cfg.Log.Debug().Err(err).Str("container", cn).Msg("engine does not tell a container's past")
-	}
-	if len(kept) > 0 {
-		printed = kept
-	}
-	all := append(said, printed...)
-	slices.SortStableFunc(all, func(a, b entry) int { return a.at.Compare(b.at) })
-	lines := make([]string, len(all))
-	for i, e := range all {
-		lines[i] = e.text
+	all := slices.Concat(agent.lines, printed.lines)
+	slices.Reverse(all)
+	slices.SortStableFunc(all, func(a, b line) int { return a.at.Compare(b.at) })
+	lines := prefixes(all)
+	for i, n := range all {
+		lines[i] += n.text
 	}
 	return lines, nil
 }
 
-// tail reads the end of a container's log.
-func (l *Logs) tail(ctx context.Context, idOrName string, since time.Time, most int) ([]entry, error) {
+// kept gives an app's tape; nil where nothing was ever kept of it.
+func (l *Logs) kept(cn string) *tape {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.topics[cn]; t != nil {
+		return t.tape
+	}
+	if s, begun := l.cfg.Journal.Lookup(cn); begun {
+		return &tape{stream: s}
+	}
+	return nil
+}
+
+// prefixes are what compose puts before each of the lines; "" before those of an
+// app of one container, and of the agent.
+func prefixes(lines []line) []string {
+	var names []string
+	for _, n := range lines {
+		if n.name != "" && !slices.Contains(names, n.name) {
+			names = append(names, n.name)
+		}
+	}
+	of, all := container.LogPrefixes(names), make([]string, len(lines))
+	for i, n := range lines {
+		if k := slices.Index(names, n.name); k >= 0 {
+			all[i] = of[k]
+		}
+	}
+	return all
+}
+
+// recent gathers lines, the newest first.
+type recent struct {
+	lines []line
+	bytes int
+	older bool // they are from before the last ClearHistory
+	full  bool
+}
+
+func (r *recent) add(n line, most int) {
+	if r.bytes += len(n.text); len(r.lines) >= most || r.bytes > keptBytes && len(r.lines) > 0 {
+		r.full = true
+	}
+	if !r.full {
+		r.lines = append(r.lines, n)
+	}
+}
+
+// unstored reads the end of the log of a container of which no line was stored,
+// the newest line first.
+func (l *Logs) unstored(ctx context.Context, idOrName string) (lines []line) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.EngineLimit)
 	defer cancel()
-	kept := ring{most: most, bytes: 4 * keptBytes}
-	err := l.cfg.Engine.Logs(ctx, idOrName, container.LogOptions{Since: since, Tail: most, Timestamps: true}, func(_ string, raw []byte) {
+	size := 0
+	err := l.cfg.Engine.Logs(ctx, idOrName, container.LogOptions{Tail: oldLines, Timestamps: true}, func(_ string, raw []byte) {
 		at, text := split(raw)
-		kept.add(entry{at, clean(text, keptBytes)})
+		lines = append(lines, line{at: at, text: clean(text, keptBytes)})
+		for size += len(text); size > keptBytes && len(lines) > 1; lines = lines[1:] {
+			size -= len(lines[0].text)
+		}
 	})
-	if err != nil {
-		return nil, err
+	slices.Reverse(lines)
+	if err != nil && !errors.Is(err, container.ErrNotFound) && ctx.Err() == nil {
+		l.cfg.Log.Debug().Err(err).Str("container", idOrName).Msg("engine does not tell a container's past")
 	}
-	return kept.list, nil
+	return lines
+}
+
+// earlier keeps a clock that was set back from silencing a log until it has
+// caught up.
+func earlier(t, now time.Time) time.Time {
+	if t.After(now) {
+		return now
+	}
+	return t
 }

@@ -50,14 +50,13 @@ func (l *Logs) offline() {
 		t.known, t.doubt, t.asking, t.askAt, t.askPause = false, false, false, time.Time{}, 0
 		t.listeners = nil
 		t.window = window{}
-		l.settle(t)
 	}
 }
 
-// catchUpFrom takes back that lines since then were sent.
-func (t *topic) catchUpFrom(first time.Time) {
-	if !first.IsZero() && first.Before(t.from) {
-		t.from = first
+// catchUpFrom takes back that lines from that number on were sent.
+func (t *topic) catchUpFrom(first uint64) {
+	if first != 0 && first <= t.sent {
+		t.sent = first - 1
 	}
 }
 
@@ -99,10 +98,7 @@ func (l *Logs) Deleted(args []any) {
 		l.gone[id] = struct{}{}
 	}
 	for _, t := range l.topics {
-		if _, ok := t.listeners[id]; ok {
-			delete(t.listeners, id)
-			l.settle(t)
-		}
+		delete(t.listeners, id)
 	}
 }
 
@@ -117,18 +113,17 @@ func (l *Logs) listen(t *topic, id uint64) {
 	if t.listeners == nil {
 		t.listeners = map[uint64]struct{}{}
 	}
-	t.late = false
 	t.listeners[id] = struct{}{}
-	l.settle(t)
 }
 
 // begins says that an app's lines are published from now on, or from where those
 // who listened before the connection was lost have them.
 func (l *Logs) begins(t *topic) {
-	if !t.late {
-		t.from = time.Now().Round(0)
+	if t.late {
+		l.serve(t)
+		return
 	}
-	t.late = false
+	t.from = l.cfg.Wall()
 }
 
 // sendQuestion asks the router in the background who listens to an app.
@@ -166,8 +161,10 @@ func (l *Logs) question(t *topic) func(context.Context) {
 				l.listen(t, id)
 			}
 		}
-		t.late, t.doubt = false, false
-		l.settle(t)
+		t.doubt = false
+		if t.late { // for nobody
+			t.late, t.sent = false, t.tape.next()-1
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"reagent/container"
 	"reagent/messenger"
+	"reagent/persistence/journal"
 	"reagent/protocol"
 )
 
@@ -27,12 +28,13 @@ type engine interface {
 	Logs(ctx context.Context, idOrName string, o container.LogOptions, line func(stream string, line []byte)) error
 }
 
-// Config says whose logs these are. Serial, Session and Engine are needed; a
-// zero elsewhere stands for the product's value.
+// Config says whose logs these are. Serial, Session, Engine and Journal are
+// needed; a zero elsewhere stands for the product's value.
 type Config struct {
 	Serial  string
 	Session session
 	Engine  engine
+	Journal *journal.Journal // a stream for each app; whoever made it runs and closes it
 	Log     zerolog.Logger
 
 	FlushEvery  time.Duration // an app's lines are sent together, so often; 200 ms
@@ -45,6 +47,11 @@ type Config struct {
 	AskRefused  time.Duration // who listens is asked again so much after the router refused to tell; 10 min
 	Linger      time.Duration // a container that was told to end is followed so long; 1 min
 	CatchUp     time.Duration // lines older than that are not sent late; 5 min
+	DrainLimit  time.Duration // a container that is to be removed waits for its log so long; 5 s
+	Rescan      time.Duration // a project is asked for new containers so often; 30 s
+	ClockLook   time.Duration // the clock is looked at so often; 10 s
+
+	Wall func() time.Time // the time of day; the system's
 }
 
 func (c Config) withDefaults() Config {
@@ -58,6 +65,9 @@ func (c Config) withDefaults() Config {
 		&c.AskRefused:  10 * time.Minute,
 		&c.Linger:      time.Minute,
 		&c.CatchUp:     5 * time.Minute,
+		&c.DrainLimit:  5 * time.Second,
+		&c.Rescan:      30 * time.Second,
+		&c.ClockLook:   10 * time.Second,
 	} {
 		if *field == 0 {
 			*field = value
@@ -65,6 +75,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxFlush == 0 {
 		c.MaxFlush = 256 << 10
+	}
+	if c.Wall == nil {
+		c.Wall = func() time.Time { return time.Now().Round(0) } // without its monotonic clock
 	}
 	return c
 }
@@ -74,21 +87,21 @@ const (
 	maxTopics  = 1024     // apps; those of which the least is known are forgotten first
 	maxMessage = 64 << 10 // bytes of one message of the agent
 	maxEvents  = 64       // … and so many of them wait for the publisher
-	shortTail  = 1_000    // lines of a log are looked through when a follow begins …
-	longTail   = 10_000   // … and when it has to catch up
 )
 
 // Logs is the logs of all apps of a device. Make it with New.
 type Logs struct {
-	cfg  Config
-	wake chan struct{} // capacity 1; tells the publisher to look again
+	cfg    Config
+	wake   chan struct{} // capacity 1; tells the publisher to look again
+	unsafe chan struct{} // capacity 1; tells the writer that the agent said something
 
 	querying chan struct{} // has as many elements as logs are being read back
 
 	mu         sync.Mutex // guards what follows, and all topics
 	topics     map[string]*topic
-	ctx        context.Context // of Run; nil while it does not run
-	group      sync.WaitGroup  // what Run waits for; added to only while ctx is set
+	bound      map[*context.CancelCauseFunc]struct{} // logs that are followed with a bound in time
+	ctx        context.Context                       // of Run; nil while it does not run
+	group      sync.WaitGroup                        // what Run waits for; added to only while ctx is set
 	online     bool
 	connection int                 // counts them, to tell late answers from fresh ones
 	asking     int                 // questions under way …
@@ -101,25 +114,29 @@ type Logs struct {
 // New makes the logs of a device. Nothing happens before Run.
 func New(cfg Config) *Logs {
 	return &Logs{
-		cfg:  cfg.withDefaults(),
-		wake: make(chan struct{}, 1),
+		cfg:    cfg.withDefaults(),
+		wake:   make(chan struct{}, 1),
+		unsafe: make(chan struct{}, 1),
 
 		querying: make(chan struct{}, queries),
 
 		topics: map[string]*topic{},
+		bound:  map[*context.CancelCauseFunc]struct{}{},
 		gone:   map[uint64]struct{}{},
 
 		allowance: allowance{rate: doubtAll, most: doubtAllMost},
 	}
 }
 
-// Run follows and publishes until ctx ends.
+// Run collects and publishes until ctx ends.
 func (l *Logs) Run(ctx context.Context) error {
 	l.mu.Lock()
 	l.ctx = ctx
 	for _, t := range l.topics {
-		l.settle(t)
+		l.collect(t)
 	}
+	l.group.Go(func() { l.watchClock(ctx) })
+	l.group.Go(func() { l.write(ctx) })
 	l.mu.Unlock()
 	l.publish(ctx)
 	l.mu.Lock()
@@ -129,13 +146,42 @@ func (l *Logs) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// write brings what the agent said into its files: the engine has no copy of it.
+func (l *Logs) write(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-l.unsafe:
+		}
+		var tapes []*tape
+		l.mu.Lock()
+		for _, t := range l.topics {
+			if t.unwritten {
+				t.unwritten = false
+				tapes = append(tapes, t.tape)
+			}
+		}
+		l.mu.Unlock()
+		for _, t := range tapes {
+			_ = t.stream.Flush(false) // the journal has logged it, and tries again
+		}
+	}
+}
+
 // Agent says something about an app: published at once, and kept.
 func (l *Logs) Agent(cn, text string) {
 	text = cut(clean([]byte(text), len(text)), maxMessage)
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	t := l.topic(cn)
-	t.said.add(entry{at: time.Now().Round(0), text: text})
+	l.mu.Unlock()
+	l.take(t, line{at: l.cfg.Wall(), kind: said, text: text}, 0)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.unwritten = true
+	select {
+	case l.unsafe <- struct{}{}:
+	default:
+	}
 	l.say(t, text)
 }
 
@@ -155,14 +201,13 @@ func (l *Logs) Clear(cn string) {
 	l.say(l.topic(cn), protocol.LoggerClear)
 }
 
-// ClearHistory forgets what was kept.
+// ClearHistory begins the recent past anew. What is kept stays for queries and
+// followers.
 func (l *Logs) ClearHistory(cn string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.topic(cn)
-	t.said.clear()
-	t.printed.clear()
-	t.cleared = time.Now().Round(0)
+	t.cleared, t.clearedAt = t.tape.next(), l.cfg.Wall()
 }
 
 // Record publishes one of the engine's progress records, while somebody listens.
@@ -173,39 +218,47 @@ func (l *Logs) Record(cn string, raw []byte) {
 	if !l.online || t.known && !l.heard(t) {
 		return
 	}
-	l.print(t, clean(raw, len(raw)), time.Time{})
+	l.print(t, clean(raw, len(raw)), 0)
 }
 
-// Attach says which container an app runs in now. Its output is published while
-// somebody listens, until it ends or Detach. For the same container it may be
-// repeated, and has to be when it was started again.
+// Attach says which container an app runs in now. Its output is kept, and
+// published while somebody listens, until it ends or Detach. For the same
+// container it may be repeated, and has to be when it was started again.
 func (l *Logs) Attach(cn, containerID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.topic(cn)
 	if t.of != containerID {
-		// A container that was just made is followed from its beginning; one
+		// A container that was just made is published from its beginning; one
 		// that ran before the agent did, from now on.
-		t.of, t.from = containerID, t.cleared
+		t.of, t.from = containerID, t.clearedAt
 		if t.from.IsZero() {
-			t.from = time.Now().Round(0)
+			t.from = l.cfg.Wall()
 		}
-		t.late = !t.known
+		if !t.known {
+			t.late = true
+		}
 	}
 	t.container = containerID
-	switch {
-	case t.stream == nil:
-	case t.stream.container != containerID:
-		l.unfollow(t)
-	default:
-		t.stream.keep()
+	c := t.collection
+	if c != nil && c.of == containerID {
+		c.keep()
 		t.again = true
+		select {
+		case c.look <- struct{}{}:
+		default:
+		}
+		return
 	}
-	l.settle(t)
+	if c != nil { // it may still be told something by its own container
+		c.end(l.cfg.Linger)
+		t.collection = nil
+	}
+	l.collect(t)
 }
 
-// Detach says that an app's container is about to go. What it still prints is
-// published and kept, and then it is followed no more.
+// Detach says that an app's container is about to end. What it still prints is
+// kept and published, and then it is followed no more.
 func (l *Logs) Detach(cn string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -213,13 +266,10 @@ func (l *Logs) Detach(cn string) {
 	if t == nil || t.container == "" {
 		return
 	}
-	if t.stream == nil {
-		l.follow(t, true) // nobody listens; but the past needs its last lines
+	if t.collection != nil {
+		t.collection.end(l.cfg.Linger)
 	}
-	if t.stream != nil {
-		t.stream.end(l.cfg.Linger)
-	}
-	t.container = ""
+	t.container, t.again = "", false
 }
 
 // topic gives an app's topic, a new one where there is none. l.mu is held, as it
@@ -230,7 +280,12 @@ func (l *Logs) topic(cn string) *topic {
 		if len(l.topics) >= maxTopics {
 			l.forgetOne()
 		}
-		t = &topic{cn: cn, uri: protocol.LogTopic(l.cfg.Serial, cn), said: ring{most: keptLines, bytes: keptBytes}, printed: ring{most: keptLines, bytes: keptBytes}, allowance: allowance{rate: doubtApp, most: doubtAppMost}}
+		t = &topic{
+			cn: cn, uri: protocol.LogTopic(l.cfg.Serial, cn),
+			tape:      &tape{stream: l.cfg.Journal.Stream(cn)},
+			allowance: allowance{rate: doubtApp, most: doubtAppMost},
+		}
+		t.sent = t.tape.next() - 1
 		l.topics[cn] = t
 		l.poke() // somebody has to ask who listens
 	}
@@ -243,7 +298,7 @@ func (l *Logs) topic(cn string) *topic {
 func (l *Logs) forgetOne() {
 	var oldest *topic
 	for _, t := range l.topics {
-		if t.container == "" && t.stream == nil && (oldest == nil || t.used.Before(oldest.used)) {
+		if t.container == "" && t.collection == nil && (oldest == nil || t.used.Before(oldest.used)) {
 			oldest = t
 		}
 	}

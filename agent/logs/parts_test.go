@@ -92,7 +92,7 @@ func (l *Logs) following() (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range l.topics {
-		if t.stream != nil {
+		if t.collection != nil {
 			n++
 		}
 	}

@@ -62,7 +62,7 @@ func (l *Logs) find(ctx context.Context, q protocol.QueryAppLogsArgs) (*past, er
 			return found, nil
 		case errors.Is(err, container.ErrNotFound):
 		case ctx.Err() == nil && (errors.Is(err, container.ErrUnavailable) || errors.Is(err, container.ErrTimeout)):
-			if stored := l.stored(q); stored.seen > 0 {
+			if stored, e := l.stored(q); e == nil && stored.seen > 0 {
 				return stored, nil
 			}
 			return nil, err
@@ -70,7 +70,7 @@ func (l *Logs) find(ctx context.Context, q protocol.QueryAppLogsArgs) (*past, er
 			return nil, err
 		}
 	}
-	return l.stored(q), nil
+	return l.stored(q)
 }
 
 // wanted makes a tail that holds what a question needs: one line more than it
@@ -183,24 +183,38 @@ func (l *Logs) oldest(ctx context.Context, source container.LogSource) (at time.
 	return at, err
 }
 
-// stored answers from what this device kept.
-func (l *Logs) stored(q protocol.QueryAppLogsArgs) *past {
+// stored answers from what this device kept, the agent's messages included.
+func (l *Logs) stored(q protocol.QueryAppLogsArgs) (*past, error) {
 	window, found := span{q.Since, q.Until}, past{tail: wanted(q), source: protocol.LogFromHistory}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	t := l.topics[q.ContainerName]
-	if t == nil {
-		return &found
+	kept := l.kept(q.ContainerName)
+	if kept == nil {
+		return &found, nil
 	}
-	all := slices.Concat(t.said.list, t.printed.list)
-	slices.SortStableFunc(all, func(a, b entry) int { return a.at.Compare(b.at) })
-	for _, e := range all {
-		if found.oldest.IsZero() {
-			found.oldest = e.at
+	var newest []line
+	size := 0
+	err := kept.back(0, func(_ uint64, n line) bool {
+		switch {
+		case n.kind == hole:
+		case window.holds(n.at):
+			newest = append(newest, n)
+			size += len(n.text)
+		case window.isAfter(n.at.Add(disorder)) && n.kind.printed():
+			return false
 		}
-		if window.holds(e.at) {
-			found.add(pastLine{at: e.at, text: []byte(e.text)})
-		}
+		return len(newest) < found.lines && size < found.bytes
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the log of %s: %w", q.ContainerName, err)
 	}
-	return &found
+	slices.Reverse(newest)
+	slices.SortStableFunc(newest, func(a, b line) int { return a.at.Compare(b.at) })
+	for i, prefix := range prefixes(newest) {
+		found.add(pastLine{at: newest[i].at, prefix: prefix, text: []byte(newest[i].text)})
+	}
+	oldest, next := kept.stream.Bounds()
+	err = kept.read(oldest, next, func(_ uint64, n line) bool {
+		found.oldest = n.at
+		return n.kind == hole
+	})
+	return &found, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reagent/container"
 	"reagent/protocol"
 )
 
@@ -25,25 +26,32 @@ type topic struct {
 	listeners map[uint64]struct{} // ids of subscriptions
 
 	// What is said.
-	said    ring // by the agent
-	printed ring // by the container, as far as it was followed
-	cleared time.Time
-	events  []event // wait for the publisher, in order
-	window  window  // the last of them, still open
+	events  []event   // wait for the publisher, in order
+	window  window    // the last of them, still open
+	sent    uint64    // lines up to this number were sent, or shall not be …
+	from    time.Time // … nor lines that are older
+	late    bool      // lines since then are sent to whoever turns out to listen …
+	serving bool      // … and somebody is at it
+
+	// What is kept.
+	tape      *tape
+	cleared   uint64 // lines below this number are no history
+	clearedAt time.Time
+	unwritten bool // what the agent said is in no file yet
 
 	// Where it comes from.
-	container string    // id; "" = none that goes on
-	from      time.Time // lines before it were sent, or shall not be …
-	of        string    // … of this container
-	late      bool      // lines since from are sent to whoever turns out to listen
-	stream    *stream   // nil = not followed
-	again     bool      // the container was started while its stream was about to end
+	container  string                   // id; "" = none that goes on
+	of         string                   // the last one
+	collection *collection              // nil = it does not run
+	again      bool                     // it was attached again meanwhile
+	sources    []container.LogSource    // as the engine told last
+	busy       map[string]chan struct{} // by container: its log is being read until this is closed
 }
 
 // An event waits to be published.
 type event struct {
 	args  []any
-	first time.Time // of a window: when its first line was printed
+	first uint64 // of a window: its first line; 0 = none of a container's
 }
 
 // A window gathers lines that are published together.
@@ -53,14 +61,14 @@ type window struct {
 	dropped int
 	held    *window // the next one, begun by a line that is too long for the rest of this one
 	due     time.Time
-	first   time.Time // when its first line was printed; zero = not a container's
+	first   uint64 // number of its first line; 0 = not a container's
 }
 
 func (w *window) empty() bool { return w.lines == 0 && w.dropped == 0 }
 
 // add takes a line in and reports whether it did. Once one was dropped, all that
 // follow are: the rest of a window goes, not every other line.
-func (w *window) add(line string, printed time.Time, most int) bool {
+func (w *window) add(line string, seq uint64, most int) bool {
 	size := len(line)
 	if w.lines > 0 {
 		size++
@@ -76,7 +84,7 @@ func (w *window) add(line string, printed time.Time, most int) bool {
 	if w.lines > 0 {
 		w.text = append(w.text, '\n')
 	} else {
-		w.first = printed
+		w.first = seq
 	}
 	w.text = append(w.text, line...)
 	w.lines++
@@ -85,12 +93,12 @@ func (w *window) add(line string, printed time.Time, most int) bool {
 
 // hold keeps a line for the next window, where it is so long that it might never
 // be the first of one.
-func (w *window) hold(line string, printed time.Time, most int) bool {
+func (w *window) hold(line string, seq uint64, most int) bool {
 	if w.held != nil || w.dropped > 0 || w.lines == 0 || len(w.text)+1+len(line) <= most || len(line) <= most/4 {
 		return false
 	}
 	w.held = &window{}
-	return w.held.add(line, printed, most)
+	return w.held.add(line, seq, most)
 }
 
 // close makes an event of what was gathered, and begins the next window.
@@ -130,7 +138,7 @@ func (l *Logs) queue(t *topic, e event) {
 }
 
 // print puts a line into the open window, as much of it as a window has room for.
-func (l *Logs) print(t *topic, line string, printed time.Time) {
+func (l *Logs) print(t *topic, line string, seq uint64) {
 	now, doubt := time.Now(), l.inDoubt(t)
 	if t.window.empty() {
 		t.window.due = now.Add(l.cfg.FlushEvery)
@@ -142,14 +150,14 @@ func (l *Logs) print(t *topic, line string, printed time.Time) {
 	}
 	if doubt {
 		line = cut(line, min(doubtLine, l.cfg.MaxFlush))
-		if t.window.add(line, printed, min(l.cfg.MaxFlush, len(t.window.text)+l.spare(t, now))) {
+		if t.window.add(line, seq, min(l.cfg.MaxFlush, len(t.window.text)+l.spare(t, now))) {
 			l.spend(t, len(line)+1)
 		}
 		return
 	}
 	line = cut(line, l.cfg.MaxFlush)
-	if !t.window.hold(line, printed, l.cfg.MaxFlush) {
-		t.window.add(line, printed, l.cfg.MaxFlush)
+	if !t.window.hold(line, seq, l.cfg.MaxFlush) {
+		t.window.add(line, seq, l.cfg.MaxFlush)
 	}
 }
 

@@ -1,0 +1,390 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"reagent/container"
+	"reagent/internal/backoff"
+	"reagent/protocol"
+)
+
+// A collection is the log of an app's container, or of its project's containers,
+// on its way into the app's tape.
+type collection struct {
+	of     string // as Attach called it
+	cancel context.CancelFunc
+	look   chan struct{} // capacity 1: something was started
+	ending *time.Timer   // cuts it off when its container does not end; nil = it goes on
+}
+
+// end lets a collection go on for as long as its container takes to end, and no
+// longer than that.
+func (c *collection) end(linger time.Duration) {
+	if c.ending == nil {
+		c.ending = time.AfterFunc(linger, c.cancel)
+	}
+}
+
+// keep takes end back.
+func (c *collection) keep() {
+	if c.ending != nil {
+		c.ending.Stop()
+		c.ending = nil
+	}
+}
+
+// collect begins to take in what an app prints. l.mu is held.
+func (l *Logs) collect(t *topic) {
+	if l.ctx == nil || l.ctx.Err() != nil || t.container == "" {
+		return
+	}
+	ctx, cancel := context.WithCancel(l.ctx)
+	c := &collection{of: t.container, cancel: cancel, look: make(chan struct{}, 1)}
+	t.collection, t.again = c, false
+	l.group.Go(func() {
+		defer cancel()
+		l.gather(ctx, t, c)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		c.keep()
+		if t.collection != c {
+			return
+		}
+		t.collection = nil
+		if t.again {
+			l.collect(t)
+		}
+	})
+}
+
+// gather takes in all of a collection, to the end of its containers.
+func (l *Logs) gather(ctx context.Context, t *topic, c *collection) {
+	sources := l.sources(ctx, t, c.of)
+	if len(sources) == 1 && sources[0].ID == c.of {
+		l.follow(ctx, t, sources[0])
+		return
+	}
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	ended, active := make(chan string), map[string]bool{}
+	tick := time.NewTicker(l.cfg.Rescan)
+	defer tick.Stop()
+	for {
+		for _, s := range sources {
+			if _, read := active[s.ID]; read {
+				continue // to its end at least; whoever starts it again attaches again
+			}
+			active[s.ID] = true
+			readers.Go(func() {
+				l.follow(ctx, t, s)
+				select {
+				case ended <- s.ID:
+				case <-ctx.Done():
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case id := <-ended:
+			active[id] = false
+			if !anyOf(active) {
+				return
+			}
+			continue
+		case <-c.look:
+		case <-tick.C:
+		}
+		sources = l.sources(ctx, t, c.of)
+		for _, s := range sources {
+			if reading, known := active[s.ID]; known && !reading && s.Running {
+				delete(active, s.ID)
+			}
+		}
+	}
+}
+
+func anyOf(set map[string]bool) bool {
+	for _, is := range set {
+		if is {
+			return true
+		}
+	}
+	return false
+}
+
+// sources asks which containers there are until the engine tells; none where
+// there is none.
+func (l *Logs) sources(ctx context.Context, t *topic, id string) []container.LogSource {
+	pause := backoff.Backoff{Min: l.cfg.MinRetry, Max: l.cfg.MaxRetry}
+	for {
+		sources, err := l.cfg.Engine.Sources(ctx, id)
+		if err == nil {
+			l.mu.Lock()
+			t.sources = sources
+			l.mu.Unlock()
+			return sources
+		}
+		if errors.Is(err, container.ErrNotFound) || backoff.Sleep(ctx, pause.Next()) != nil {
+			return nil
+		}
+	}
+}
+
+// errClock ends a pass that the engine filters by a clock that does not hold any
+// more.
+var errClock = errors.New("the clock was set back")
+
+// follow takes in what a container prints, to its end. An engine that breaks off
+// is asked again; one that ends in order is asked for what it has not shown yet,
+// and no more: whoever starts the container again attaches it again.
+func (l *Logs) follow(ctx context.Context, t *topic, s container.LogSource) {
+	free, err := l.occupy(ctx, t, s.ID)
+	if err != nil {
+		return
+	}
+	defer free()
+	pause := backoff.Backoff{Min: l.cfg.MinRetry, Max: l.cfg.MaxRetry}
+	whole := false
+	for {
+		begun := false
+		p := pass{logs: l, topic: t, source: s, whole: whole, took: func() { begun = true }}
+		err := p.run(ctx, true)
+		if err == nil {
+			p.whole = false
+			err = p.run(ctx, false)
+		}
+		if ctx.Err() != nil || err == nil || errors.Is(err, container.ErrNotFound) {
+			return
+		}
+		if errors.Is(err, errClock) {
+			whole = true
+			l.cfg.Log.Info().Str("container", t.cn).Msg("the clock was set back; reading the app's log anew")
+			continue
+		}
+		l.cfg.Log.Debug().Err(err).Str("container", t.cn).Msg("log broke off; following it again")
+		if begun {
+			pause.Reset()
+		}
+		if backoff.Sleep(ctx, pause.Next()) != nil {
+			return
+		}
+	}
+}
+
+// occupy waits until nobody reads a container's log into the tape: each line has
+// to be taken once.
+func (l *Logs) occupy(ctx context.Context, t *topic, id string) (free func(), err error) {
+	for {
+		l.mu.Lock()
+		other := t.busy[id]
+		if other == nil {
+			mine := make(chan struct{})
+			if t.busy == nil {
+				t.busy = map[string]chan struct{}{}
+			}
+			t.busy[id] = mine
+			l.mu.Unlock()
+			return func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				delete(t.busy, id)
+				close(mine)
+			}, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Drain takes in what is left of the log of a container that has ended and is
+// about to be removed. It waits for that, but not for long.
+func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
+	l.mu.Lock()
+	t, run := l.topic(cn), l.ctx
+	l.mu.Unlock()
+	if run == nil || run.Err() != nil {
+		return // whoever runs next finds it, or not
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
+	defer cancel()
+	defer context.AfterFunc(run, cancel)()
+	err := l.drain(ctx, t, container.SourceOf(c))
+	if err == nil {
+		err = t.tape.stream.Flush(false)
+	}
+	if err != nil && !errors.Is(err, container.ErrNotFound) {
+		l.cfg.Log.Warn().Err(err).Str("container", cn).Msg("a container goes before its log was read to the end")
+	}
+}
+
+func (l *Logs) drain(ctx context.Context, t *topic, s container.LogSource) error {
+	free, err := l.occupy(ctx, t, s.ID)
+	if err != nil {
+		return err
+	}
+	defer free()
+	p := pass{logs: l, topic: t, source: s}
+	return p.run(ctx, false)
+}
+
+// A pass reads the log of one container from where the tape ends.
+type pass struct {
+	logs   *Logs
+	topic  *topic
+	source container.LogSource
+	whole  bool   // all of it: times do not tell what is new
+	took   func() // told of new lines; may be nil
+
+	finder *finder
+	of     source
+}
+
+func (p *pass) run(ctx context.Context, follow bool) error {
+	l := p.logs
+	p.of = sourceOf(p.source.ID)
+	p.finder = newFinder(p.topic.tape.place(p.of), l.cfg.Wall(), p.whole)
+	o := container.LogOptions{Timestamps: true}
+	if !p.finder.certain() {
+		err := l.cfg.Engine.Logs(ctx, p.source.ID, o, func(stream string, raw []byte) {
+			at, _ := split(raw)
+			p.finder.scan(kindOf(stream), at)
+		})
+		if err != nil {
+			return err
+		}
+		p.finder.scanned()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	o.Follow, o.Since = follow, p.finder.since
+	if follow && !o.Since.IsZero() {
+		defer l.filtered(cancel)()
+	}
+	err := l.cfg.Engine.Logs(ctx, p.source.ID, o, p.line)
+	if cause := context.Cause(ctx); errors.Is(cause, errClock) {
+		return cause
+	}
+	return err
+}
+
+// filtered notes that a log is followed with a bound in time.
+func (l *Logs) filtered(cancel context.CancelCauseFunc) (ended func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := new(context.CancelCauseFunc)
+	*key = cancel
+	l.bound[key] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.bound, key)
+	}
+}
+
+// watchClock notices a clock that is set back: the engine would keep back all
+// that is printed until it has caught up.
+func (l *Logs) watchClock(ctx context.Context) {
+	tick := time.NewTicker(l.cfg.ClockLook)
+	defer tick.Stop()
+	wall, at := l.cfg.Wall(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now, passed := l.cfg.Wall(), time.Since(at)
+		back := passed - now.Sub(wall)
+		wall, at = now, time.Now()
+		if back < disorder/2 {
+			continue
+		}
+		l.mu.Lock()
+		for cancel := range l.bound {
+			(*cancel)(errClock)
+		}
+		for _, t := range l.topics {
+			t.from = earlier(t.from, now)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// line takes one line in, as the engine gave it.
+func (p *pass) line(stream string, raw []byte) {
+	at, text := split(raw)
+	k := kindOf(stream)
+	fresh, last := p.finder.next(k, at)
+	if p.finder.lost {
+		p.finder.lost = false
+		p.logs.take(p.topic, line{at: p.logs.cfg.Wall(), kind: hole, source: p.of, gap: protocol.GapEngine}, 0)
+	}
+	if last {
+		if text, fresh = glued(text, p.finder.place.marks[k].size); fresh {
+			at, text = split(text)
+		}
+	}
+	if !fresh {
+		return
+	}
+	if p.took != nil {
+		p.took()
+	}
+	n := line{at: at, kind: k, source: p.of, service: p.source.Service, name: p.source.Name}
+	n.text, n.over = tidy(text)
+	n.cut = n.over > 0
+	p.logs.take(p.topic, n, len(text))
+}
+
+// tidy makes a line's text as it is kept, and tells how many bytes of it are not.
+func tidy(raw []byte) (text string, over int) {
+	head := whole(raw, protocol.MaxLogLine)
+	text, over = clean(head, len(head)), len(raw)-len(head)
+	if len(text) > protocol.MaxLogLine { // U+FFFD takes three bytes
+		head = whole([]byte(text), protocol.MaxLogLine)
+		text, over = string(head), over+len(text)-len(head)
+	}
+	return text, over
+}
+
+// glued gives what follows in a line whose beginning was the last one of a
+// container: it had no end of its own, and when the container was started again
+// the engine went on right behind it, with a time in between.
+func glued(text []byte, size int) (rest []byte, is bool) {
+	if size >= len(text) {
+		return nil, false
+	}
+	rest = text[size:]
+	at, _ := split(rest)
+	return rest, !at.IsZero()
+}
+
+// kindOf is the kind of a line that the engine says is of a stream.
+func kindOf(stream string) kind {
+	if stream == protocol.StreamStderr {
+		return stderr
+	}
+	return stdout
+}
+
+// split takes the time off a line.
+func split(raw []byte) (at time.Time, text []byte) {
+	stamp, text, ok := bytes.Cut(raw, []byte{' '})
+	if !ok || len(stamp) > len(time.RFC3339Nano) {
+		return time.Time{}, raw
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if err != nil {
+		return time.Time{}, raw
+	}
+	return at, text
+}

@@ -1,0 +1,176 @@
+package logs
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/fnv"
+	"math"
+	"time"
+
+	"reagent/protocol"
+)
+
+// A line is one record of an app's log: what a container printed or the agent
+// said, or that something is missing here.
+type line struct {
+	at      time.Time
+	kind    kind
+	source  source // of a container's
+	service string // "" = the app has one container
+	name    string // of the container among its project's; begins with the service as a rule
+	text    string
+	cut     bool   // the text was longer …
+	over    int    // … by so much, which is not written down
+	gap     string // of a gap: why
+}
+
+// A kind is where a line comes from.
+type kind byte
+
+const (
+	stdout kind = iota
+	stderr
+	said  // by the agent
+	hole  // lines are missing
+	kinds // how many there are
+
+	kindMask = kinds - 1
+)
+
+var kindNames = [kinds]string{protocol.StreamStdout, protocol.StreamStderr, protocol.StreamAgent, ""}
+
+// printed tells whether a container printed it.
+func (k kind) printed() bool { return k <= stderr }
+
+// A source is a container, in eight bytes.
+type source uint64
+
+func sourceOf(containerID string) source {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(containerID))
+	return source(h.Sum64())
+}
+
+// A record on the disk:
+//
+//	1 byte      kind, and what else there is
+//	8 bytes     time, in ns since 1970; the smallest number = unknown
+//	8 bytes     source, of all but the agent's
+//	            if named: length of the name, length of the service, name,
+//	            and the service where the name does not begin with it
+//	the rest    text; of a gap: why
+const (
+	flagCut   = 1 << 2
+	flagNamed = 1 << 3
+	flagApart = 1 << 4 // the name does not begin with the service
+	flagsAll  = byte(kindMask) | flagCut | flagNamed | flagApart
+)
+
+const noTime = math.MinInt64
+
+// Bounds of what a record names; longer names are cut.
+const maxName = 255
+
+func (l line) append(b []byte) []byte {
+	flags := byte(l.kind)
+	name, service := clip(l.name), clip(l.service)
+	if l.cut {
+		flags |= flagCut
+	}
+	if name != "" || service != "" {
+		flags |= flagNamed
+	}
+	apart := len(service) > len(name) || name[:len(service)] != service
+	if apart {
+		flags |= flagApart
+	}
+	b = append(b, flags)
+	b = binary.BigEndian.AppendUint64(b, uint64(nanos(l.at)))
+	if l.kind != said {
+		b = binary.BigEndian.AppendUint64(b, uint64(l.source))
+	}
+	if flags&flagNamed != 0 {
+		b = append(b, byte(len(name)), byte(len(service)))
+		b = append(b, name...)
+		if apart {
+			b = append(b, service...)
+		}
+	}
+	if l.kind == hole {
+		return append(b, l.gap...)
+	}
+	return append(b, l.text...)
+}
+
+func clip(name string) string { return name[:min(len(name), maxName)] }
+
+var errRecord = errors.New("the record is not readable")
+
+// parseLine reads a record. The line keeps nothing of it.
+func parseLine(b []byte) (l line, err error) {
+	l, rest, err := parseHead(b)
+	if err != nil {
+		return line{}, err
+	}
+	if l.kind == hole {
+		l.gap = string(rest)
+	} else {
+		l.text = string(rest)
+	}
+	return l, nil
+}
+
+// parseHead reads all of a record but its text.
+func parseHead(b []byte) (l line, text []byte, err error) {
+	if len(b) < 9 || b[0]&^flagsAll != 0 {
+		return line{}, nil, errRecord
+	}
+	flags := b[0]
+	l.kind = kind(flags) & kindMask
+	l.cut = flags&flagCut != 0
+	l.at = fromNanos(int64(binary.BigEndian.Uint64(b[1:])))
+	b = b[9:]
+	if l.kind != said {
+		if len(b) < 8 {
+			return line{}, nil, errRecord
+		}
+		l.source = source(binary.BigEndian.Uint64(b))
+		b = b[8:]
+	}
+	if flags&flagNamed == 0 {
+		return l, b, nil
+	}
+	if len(b) < 2 {
+		return line{}, nil, errRecord
+	}
+	name, service := int(b[0]), int(b[1])
+	b = b[2:]
+	if len(b) < name {
+		return line{}, nil, errRecord
+	}
+	l.name, b = string(b[:name]), b[name:]
+	switch {
+	case flags&flagApart == 0 && service <= name:
+		l.service = l.name[:service]
+	case flags&flagApart != 0 && service <= len(b):
+		l.service, b = string(b[:service]), b[service:]
+	default:
+		return line{}, nil, errRecord
+	}
+	return l, b, nil
+}
+
+// nanos is a time in eight bytes. What does not fit is unknown.
+func nanos(t time.Time) int64 {
+	if t.Year() < 1678 || t.Year() > 2261 {
+		return noTime
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time {
+	if n == noTime {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}

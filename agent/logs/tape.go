@@ -1,0 +1,135 @@
+package logs
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"reagent/internal/backoff"
+	"reagent/persistence/journal"
+	"reagent/protocol"
+)
+
+// A tape is the log of one app as it is kept: its stream of the journal, and how
+// far the logs of its containers were taken into that.
+type tape struct {
+	stream *journal.Stream
+
+	mu     sync.Mutex // one line at a time; taken before Logs.mu, never inside
+	places places     // nil = not read yet
+	buf    []byte     // of the record that is being made
+
+	securing sync.Mutex
+	secured  time.Time // when that was done last
+	safe     uint64    // numbers below it survive a power cut
+}
+
+// write appends a line; size is that of its text before it was cleaned. t.mu is
+// held.
+func (t *tape) write(l line, size int) (seq uint64) {
+	t.load()
+	t.buf = l.append(t.buf[:0])
+	seq = t.stream.AppendAfter(t.head, t.buf)
+	if cap(t.buf) > keepBuffer {
+		t.buf = nil // one huge line must not cost its memory for ever
+	}
+	if l.kind.printed() {
+		t.places.take(l, size, seq)
+	}
+	return seq
+}
+
+const keepBuffer = 4 << 10
+
+// head is what a segment begins with: the places before its first record.
+func (t *tape) head() []byte { return t.places.append(nil) }
+
+// load finds the places again: those that the newest segment begins with, moved
+// by what is in it.
+func (t *tape) load() {
+	if t.places != nil {
+		return
+	}
+	head, first := t.stream.Head()
+	ps, err := parsePlaces(head)
+	if err != nil {
+		ps = places{} // what the containers still have is stored once more
+	}
+	t.places = ps
+	_ = t.stream.Read(first, func(seq uint64, record []byte) bool {
+		l, text, err := parseHead(record)
+		if err == nil && l.kind.printed() {
+			t.places.take(l, len(text), seq)
+		}
+		return true
+	})
+}
+
+// place tells how far a container's log was taken.
+func (t *tape) place(of source) place {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.load()
+	return t.places[of]
+}
+
+// secure sees to it that all lines so far survive a power cut, and tells the
+// number behind them: nobody must be shown a number that could mean another line
+// one day. It writes at most once in a while, for all who ask.
+func (t *tape) secure(ctx context.Context, pause time.Duration) (next uint64, err error) {
+	t.securing.Lock()
+	defer t.securing.Unlock()
+	if _, next = t.stream.Bounds(); next == t.safe {
+		return next, nil
+	}
+	if wait := pause - time.Since(t.secured); wait > 0 {
+		if err := backoff.Sleep(ctx, wait); err != nil {
+			return 0, err
+		}
+	}
+	_, next = t.stream.Bounds()
+	err = t.stream.Flush(true)
+	t.secured = time.Now()
+	if err == nil {
+		t.safe = next
+	}
+	return next, err
+}
+
+// read hands over the lines from a number on, up to but without end. A jump of
+// numbers, also before the first or after the last, means that lines are gone.
+func (t *tape) read(from, end uint64, visit func(seq uint64, l line) bool) error {
+	return t.stream.Read(from, func(seq uint64, record []byte) bool {
+		if seq >= end {
+			return false
+		}
+		l, err := parseLine(record)
+		return err != nil || visit(seq, l)
+	})
+}
+
+// back hands over the lines below a number, the newest first; 0 = all.
+func (t *tape) back(before uint64, visit func(seq uint64, l line) bool) error {
+	if before == 0 {
+		_, before = t.stream.Bounds()
+	}
+	return t.stream.ReadBack(before, func(seq uint64, record []byte) bool {
+		l, err := parseLine(record)
+		return err != nil || visit(seq, l)
+	})
+}
+
+// next is the number of the next line.
+func (t *tape) next() uint64 {
+	_, next := t.stream.Bounds()
+	return next
+}
+
+// wire is the line as the procedures of our own tell it.
+func (l line) wire(seq uint64) protocol.LogLine {
+	w := protocol.LogLine{Seq: seq, Stream: kindNames[l.kind], Service: l.service, Text: l.text, Cut: l.cut}
+	if !l.at.IsZero() {
+		w.Time = l.at.UTC().Format(time.RFC3339Nano)
+	}
+	return w
+}
