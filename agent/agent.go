@@ -11,6 +11,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -61,6 +62,7 @@ type Agent struct {
 	engine     *container.Engine
 	supervisor supervisor
 	parts      []part
+	files      []io.Closer // written to their end when all parts have ended
 }
 
 // New wires an agent. Only the database can fail it; the engine, the network
@@ -95,6 +97,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Error().Dur("after", endLimit).Msg("a part does not end; leaving it behind")
 	}
 	a.engine.Close()
+	for _, f := range a.files {
+		if err := f.Close(); err != nil {
+			a.log.Error().Err(err).Msg("the end of a file is not written")
+		}
+	}
 	if err := a.store.Close(); err != nil {
 		return fmt.Errorf("close the database: %w", err)
 	}

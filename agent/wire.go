@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,7 +59,8 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	var (
 		studio  = backend{session}
 		serial  = file.Identity().SerialNumber
-		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: container.AppLogs{Engine: engine}, Log: log})
+		printed = journal.Open(journal.Config{Dir: filepath.Join(cfg.State(), "logs"), MaxBytes: cfg.AppLogSize, Log: log})
+		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: container.AppLogs{Engine: engine}, Journal: printed, Log: log})
 	)
 	// What the guard tells is told after everybody is there: it looks first when
 	// it runs.
@@ -99,7 +101,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	view = engineView{ready: all.Ready, ping: engine.Ping}
 	trail := audit.New(audit.Config{
 		Journal: journal.Open(journal.Config{
-			Dir: filepath.Join(cfg.AppsDir, ".reagent", "audit"), MaxBytes: 4 << 20, SegmentBytes: 128 << 10, Log: log,
+			Dir: filepath.Join(cfg.State(), "audit"), MaxBytes: 4 << 20, SegmentBytes: 128 << 10, Log: log,
 		}),
 		Log: log,
 	})
@@ -133,13 +135,14 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	session.DeclareTopic(protocol.SubscriptionOnDelete, "", func(_ context.Context, e messenger.Event) { appLogs.Deleted(e.Args) })
 
 	a := &Agent{
-		log: log, store: store, engine: engine,
+		log: log, store: store, engine: engine, files: []io.Closer{printed},
 		supervisor: supervisor{log: log, min: timing.MinRestart, max: timing.MaxRestart},
 		parts: []part{
 			{"disk guard", guard.Run},
 			{"host upkeep", boundHost(managesHost(cfg), log)},
 			{"apps", afterFirstLook(guard, timing.FirstLook, all.Run)},
 			{"logs", appLogs.Run},
+			{"log files", printed.Run},
 			{"audit", trail.Run},
 			{"status file", status.run},
 			{"memory", trimmer{first: timing.Trim, every: 20 * timing.Trim}.run},

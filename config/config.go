@@ -20,6 +20,7 @@ type Config struct {
 
 	ComposeHelper string // "" = beside the agent
 	MaxPulls      int    // images that are downloaded at once
+	AppLogSize    int64  // bytes of all that apps have printed and that is kept
 	Policy        Policy
 	Log           Log
 	Update        Update

@@ -170,6 +170,7 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		{"unknown flag", sample, nil, []string{"-frobnicate"}, []string{"-frobnicate", "reagent -help"}},
 		{"engine", sample, nil, []string{"-dockerHost", "localhost"}, []string{"flag -dockerHost:", "unix:///var/run/docker.sock"}},
 		{"extension", sample, nil, []string{"-compressedBuildExtension", "../x"}, []string{"flag -compressedBuildExtension:"}},
+		{"no room for logs", sample, nil, []string{"-appLogSize", "0"}, []string{`flag -appLogSize: "0" is not a number of megabytes from 1 to 1048576`}},
 		{"no pulls", sample, nil, []string{"-maxPulls", "0"}, []string{`flag -maxPulls: "0" is not a number from 1 to 1000`}},
 		{"CA that is not there", sample, nil, []string{"-caFile", "/nonexistent/ca.pem"}, []string{"-caFile: open /nonexistent/ca.pem"}},
 		{"all of them", swap(`"swarm_key": 41`, `"swarm_key": "41"`), nil, []string{"-ppTimeout", "x", "-profilingPort", "0"}, []string{"swarm_key", "-ppTimeout", "-profilingPort"}},
@@ -269,7 +270,7 @@ func TestEveryFlagOfTheContractIsThere(t *testing.T) {
 		"offline": "false", "profiling": "false", "profilingPort": "80", "version": "false", "arch": "false",
 		"caFile": "", "dockerHost": "", "policyCommands": "false", "policyTerminals": "true", "policyTerminalUser": "",
 		"policyPrivilegedApps": "true", "policyManageHost": "false", "policyUnsignedUpdates": "false", "policyTunnelPorts": "22",
-		"composeHelper": "", "maxPulls": "2",
+		"composeHelper": "", "maxPulls": "2", "appLogSize": "64",
 	}
 	for _, s := range settings() {
 		if s.flag == "" {

@@ -6,13 +6,19 @@ import (
 	"path/filepath"
 )
 
+// State is where the agent keeps what has to survive an update of the operating
+// system, beside the apps' data (design S8).
+func (c *Config) State() string { return state(c.AppsDir) }
+
+func state(appsDir string) string { return filepath.Join(appsDir, ".reagent") }
+
 // database decides where the agent's database is (design S8). Without a path it
 // lies below the apps folder, which survives an update of the operating system.
 // A path that holds the reference agent's database is not ours: a roll-back to
 // that agent needs it.
 func database(given, appsDir string) string {
 	if given == "" {
-		return filepath.Join(appsDir, ".reagent", "state.bolt")
+		return filepath.Join(state(appsDir), "state.bolt")
 	}
 	beside := given + ".bolt"
 	if isSQLite(given) {

@@ -118,6 +118,8 @@ var flags = []group{
 			bind: func(d *draft) value { return (*textValue)(&d.ComposeHelper) }, note: "reagent-compose beside the agent"},
 		{flag: "maxPulls", arg: "N", help: "How many images are downloaded at once.",
 			bind: func(d *draft) value { return (*countValue)(&d.MaxPulls) }, fixed: "2"},
+		{flag: "appLogSize", key: "app_log_size", arg: "MB", help: "What is kept of the logs of all apps together, in megabytes; the oldest lines of the longest log go first.",
+			bind: func(d *draft) value { return (*megabytesValue)(&d.AppLogSize) }, fixed: "64"},
 		{flag: "compressedBuildExtension", arg: "EXT", help: "Extension of uploaded build archives.",
 			bind: func(d *draft) value { return (*textValue)(&d.BuildExtension) }, fixed: "tgz", check: extension},
 	}},

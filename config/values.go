@@ -135,6 +135,27 @@ func (v *countValue) setJSON(raw json.RawMessage) error {
 	return nil
 }
 
+// megabytesValue is a size in bytes that is written in megabytes.
+type megabytesValue int64
+
+const maxMegabytes = 1 << 20
+
+func (v *megabytesValue) setText(s string) error {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 1 || n > maxMegabytes {
+		return fmt.Errorf("%q is not a number of megabytes from 1 to %d", s, maxMegabytes)
+	}
+	*v = megabytesValue(n << 20)
+	return nil
+}
+func (v *megabytesValue) String() string { return strconv.FormatInt(int64(*v)>>20, 10) }
+func (v *megabytesValue) setJSON(raw json.RawMessage) error {
+	if v.setText(string(raw)) != nil {
+		return unfit(raw, fmt.Sprintf("a number of megabytes from 1 to %d", maxMegabytes))
+	}
+	return nil
+}
+
 // noPorts is how a flag says "none"; an empty text means "not given".
 const noPorts = "none"
 

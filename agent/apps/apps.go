@@ -74,16 +74,20 @@ type Studio interface {
 	RegistryToken(ctx context.Context, account uint64) (string, error)
 }
 
-// An AppLog takes what happens to an app in words for its log topic. Its methods
-// do not block. cn is the container's name.
+// An AppLog takes what happens to an app in words for its log topic, and follows
+// its containers. Its methods do not block, but for Drain. cn is the container's
+// name.
 type AppLog interface {
 	Agent(cn, text string)
 	Record(cn string, progress []byte)
 	Transfer(cn, file string, percent float64) // how far an upload came
 	Clear(cn string)                           // tell viewers to clear
 	ClearHistory(cn string)                    // forget what was kept
-	Attach(cn, containerID string)
-	Detach(cn string)
+	Attach(cn, containerID string)             // it runs
+	Detach(cn string)                          // it is about to end
+	// Drain waits, but not for long, until all is kept that a container has
+	// printed which has ended and is about to be removed.
+	Drain(ctx context.Context, cn string, ended container.Container)
 }
 
 // Config says what the apps of one device are made with. All fields but

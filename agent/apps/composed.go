@@ -247,7 +247,7 @@ func (f composed) end(ctx context.Context, j *job) error {
 		return err
 	}
 	for _, c := range left.parts {
-		if err := f.w.end(ctx, c); err != nil {
+		if err := f.w.end(ctx, j, c); err != nil {
 			return err
 		}
 	}
@@ -298,6 +298,9 @@ func (f composed) ofRecord(j *job) container.Project {
 
 // erase removes containers, networks and volumes.
 func (f composed) erase(ctx context.Context, j *job) error {
+	if err := f.hush(ctx, j); err != nil {
+		return err
+	}
 	err := f.byCompose(ctx, j, func() error {
 		return f.w.a.cfg.Compose.Down(ctx, f.ofRecord(j), true, f.say(j))
 	})
@@ -309,7 +312,7 @@ func (f composed) erase(ctx context.Context, j *job) error {
 		return err
 	}
 	for _, c := range left.parts {
-		if err := f.w.end(ctx, c); err != nil {
+		if err := f.w.end(ctx, j, c); err != nil {
 			return err
 		}
 	}
@@ -319,6 +322,30 @@ func (f composed) erase(ctx context.Context, j *job) error {
 		}
 	}
 	j.seen = sight{jobs: true}
+	return nil
+}
+
+// hush lets compose end the containers, and waits until their logs are kept:
+// what takes them away takes those, too.
+func (f composed) hush(ctx context.Context, j *job) error {
+	if !j.seen.has(container.StatusRunning) || f.w.a.cfg.Compose == nil {
+		return nil
+	}
+	err := f.byCompose(ctx, j, func() error {
+		return f.w.a.cfg.Compose.Stop(ctx, f.ofRecord(j), f.grace(j), f.say(j))
+	})
+	if err != nil {
+		return err
+	}
+	seen, err := f.look(ctx, j)
+	if err != nil {
+		return err
+	}
+	for _, c := range seen.parts {
+		if c.Status == container.StatusExited {
+			f.w.a.cfg.AppLog.Drain(ctx, j.cn(), c)
+		}
+	}
 	return nil
 }
 

@@ -106,6 +106,8 @@ func (l *logDouble) Clear(cn string)     { l.Agent(cn, protocol.LoggerClear) }
 func (*logDouble) ClearHistory(string)   {}
 func (*logDouble) Attach(string, string) {}
 func (*logDouble) Detach(string)         {}
+func (*logDouble) Drain(context.Context, string, container.Container) {
+}
 func (l *logDouble) contains(s string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

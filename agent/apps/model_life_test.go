@@ -413,6 +413,8 @@ func (silent) Clear(string)          {}
 func (silent) ClearHistory(string)   {}
 func (silent) Attach(string, string) {}
 func (silent) Detach(string)         {}
+func (silent) Drain(context.Context, string, container.Container) {
+}
 
 func (silent) Transfer(string, string, float64) {}
 

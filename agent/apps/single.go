@@ -132,7 +132,7 @@ func samePorts(a, b []container.Port) bool {
 
 func (f single) end(ctx context.Context, j *job) error {
 	for _, c := range j.seen.parts {
-		if err := f.w.end(ctx, c); err != nil {
+		if err := f.w.end(ctx, j, c); err != nil {
 			return err
 		}
 	}
@@ -177,6 +177,7 @@ func (f single) park(ctx context.Context, j *job) error {
 			return fmt.Errorf("stop the old version: %w", err)
 		}
 	}
+	f.w.a.cfg.AppLog.Drain(ctx, j.cn(), old) // nobody follows it under its new name
 	if old.Name != parkedName(old.ID) {
 		if err := e.Rename(ctx, old.ID, parkedName(old.ID)); err != nil {
 			return fmt.Errorf("park the old version: %w", err)

@@ -224,14 +224,15 @@ func (w *worker) attach(j *job) {
 	}
 }
 
-// end stops a container in order and removes it.
-func (w *worker) end(ctx context.Context, c container.Container) error {
+// end stops a container in order and removes it when its log is kept.
+func (w *worker) end(ctx context.Context, j *job, c container.Container) error {
 	e := w.a.cfg.Engine
 	if c.Status == container.StatusRunning || c.Status == container.StatusPaused {
 		if err := e.Stop(ctx, c.ID, w.a.cfg.Waits.StopGrace); err != nil && !errors.Is(err, container.ErrNotFound) {
 			return fmt.Errorf("stop %s: %w", c.Name, err)
 		}
 	}
+	w.a.cfg.AppLog.Drain(ctx, j.cn(), c)
 	if err := e.Remove(ctx, c.ID); err != nil && !errors.Is(err, container.ErrNotFound) {
 		return fmt.Errorf("remove %s: %w", c.Name, err)
 	}

@@ -316,9 +316,11 @@ func (w *worker) pass(ctx context.Context) (again bool, after time.Duration, err
 	if w.untold.Swap(false) {
 		w.answered = 0
 	}
-	if first && j.seen.has(container.StatusRunning) {
-		w.attach(j)
-		w.reportPorts(j) // nobody did, if we were killed right after the start
+	if j.seen.has(container.StatusRunning) {
+		w.attach(j) // somebody else may have started it again
+		if first {
+			w.reportPorts(j) // nobody did, if we were killed right after the start
+		}
 	}
 	if err := w.learnHash(j); err != nil {
 		return false, 0, err
