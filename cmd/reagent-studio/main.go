@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	data := dataFolder(getenv)
 	program := &cli.Program{
-		Name: name, Getenv: getenv, Stdout: stdout, Stderr: stderr, Now: time.Now,
+		Name: name, Getenv: getenv, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Now: time.Now,
 		Dial: studio.Dialer(stderr), Engine: studio.LocalEngine{}, DataFolder: data,
 		Extra: []cli.Command{serve(data), version()},
 	}

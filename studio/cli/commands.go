@@ -7,7 +7,7 @@ func (p *Program) commands() []Command {
 		appCreate(), appPush(), appList(), appEnv(), appPorts(), appRemove(),
 		devPush(), devStop(), devRemove(), publish(),
 		deploy(), stop(), remove(), states(), logs(),
-		run(), audit(),
+		openShell(), run(), audit(),
 		userAdd(), userList(), userRemove(), grant(), revoke(), whoami(), collectGarbage(),
 	)
 }

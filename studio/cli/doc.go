@@ -9,10 +9,10 @@
 // Rules of the output: what was asked for goes to stdout, everything said beside
 // it (progress, hints, waiting) to stderr. Tables are for people and may change;
 // --output json is the studio's own answer, times in RFC 3339. What comes from a
-// device or another user cannot steer the terminal, but for an app's own log,
-// which is passed on as it is. An error names the thing and, where there is one,
-// the way out. Secrets are written to files of mode 0600, never to a command
-// line.
+// device or another user cannot steer the terminal, but for an app's own log and
+// a shell, which are passed on as they are. An error names the thing and, where
+// there is one, the way out. Secrets are written to files of mode 0600, never to
+// a command line.
 //
 // A Program runs one command at a time and keeps nothing between two.
 package cli

@@ -48,6 +48,7 @@ type Exporter interface {
 type Program struct {
 	Name           string // as people type it
 	Getenv         func(string) string
+	Stdin          io.Reader // what "shell" sends; as a terminal it is made to pass on every key
 	Stdout, Stderr io.Writer
 	Now            func() time.Time
 	Dial           func(ctx context.Context, profile protocol.StudioProfile) (Session, error)
@@ -63,6 +64,10 @@ type Program struct {
 	Retry      time.Duration // the first pause before an upload that broke off is begun anew; default 2 s
 	FollowWait time.Duration // how long a device may keep a follower of a log waiting for lines; default 30 s
 	Again      time.Duration // the pause before a device that is away is asked again; default 1 s
+	Hold       time.Duration // how long the first output of a shell is kept back for its position; default 1 s
+	Probe      time.Duration // how long a shell is quiet before it is asked whether anything is missing; default 5 s
+	LookFor    time.Duration // how long a device may not know a shell before that counts as ended; default 5 s
+	Linger     time.Duration // how long the end of a shell waits for who reads its output; default 500 ms
 	Tail       time.Duration // how long the log of a build is awaited after its end; default 500 ms
 }
 
@@ -77,6 +82,14 @@ func (p *Program) toReturn() time.Duration { return cmp.Or(p.Return, 15*time.Sec
 func (p *Program) portsGrace() time.Duration { return cmp.Or(p.PortsGrace, 5*time.Second) }
 
 func (p *Program) retry() time.Duration { return cmp.Or(p.Retry, 2*time.Second) }
+
+func (p *Program) hold() time.Duration { return cmp.Or(p.Hold, time.Second) }
+
+func (p *Program) probe() time.Duration { return cmp.Or(p.Probe, 5*time.Second) }
+
+func (p *Program) lookFor() time.Duration { return cmp.Or(p.LookFor, 5*time.Second) }
+
+func (p *Program) linger() time.Duration { return cmp.Or(p.Linger, 500*time.Millisecond) }
 
 func (p *Program) tail() time.Duration { return cmp.Or(p.Tail, 500*time.Millisecond) }
 

@@ -59,7 +59,8 @@ func runningServices(ctx context.Context, c *Call, app protocol.AppOnDeviceRow) 
 	if err != nil {
 		return nil, err
 	}
-	project, found := protocol.ComposeProject(app.Stage, app.AppKey, app.AppName), map[string]string{}
+	// Compose takes no dots in the name of a project.
+	project, found := strings.ReplaceAll(protocol.ComposeProject(app.Stage, app.AppKey, app.AppName), ".", ""), map[string]string{}
 	for _, one := range list {
 		service := printable(one.Labels[labelService])
 		if one.Labels[labelProject] != project || one.State != "running" || service == "" || len(one.Names) == 0 {
