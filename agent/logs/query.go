@@ -17,8 +17,8 @@ const (
 	queries    = 2        // at once; more wait
 	queryBytes = 16 << 20 // of text, that one of them holds
 	tailGrowth = 16       // times as much is read when what was read does not reach back far enough
-	firstTail  = 4096     // lines that are read at first where the window ends in the past
-	lastTail   = 1 << 21  // and beyond so many, all
+	firstTail  = 8 << 10  // lines that are read at first where the window ends in the past …
+	lastTail   = 1 << 17  // … and beyond so many, all
 	recordSize = 16 << 10 // bytes of a line that an engine keeps, and counts, as one
 )
 
@@ -116,18 +116,24 @@ func (l *Logs) readBack(ctx context.Context, source container.LogSource, q proto
 		records = max(records, firstTail)
 	}
 	for ; ; records *= tailGrowth {
+		o := container.LogOptions{Tail: records, Timestamps: true}
 		if records > lastTail {
-			records = 0
+			// The engine reads from the log's beginning and stops at the first line
+			// behind the window, where a clock that was set back would mislead it. That
+			// it saves half of a huge log is worth more.
+			o.Tail, o.Until = 0, q.Until
 		}
 		r := reading{window: window, prefix: source.Prefix, found: wanted(q)}
-		err := l.cfg.Engine.Logs(ctx, source.ID, container.LogOptions{Tail: records, Timestamps: true}, r.line)
-		switch {
-		case err != nil:
+		err := l.cfg.Engine.Logs(ctx, source.ID, o, r.line)
+		if err != nil {
 			return nil, time.Time{}, err
-		case records == 0 || r.records < records && !r.cut: // that was all
+		}
+		all := o.Tail == 0 || r.records < o.Tail && !r.cut
+		if all && r.records > 0 {
 			r.countFirst()
 			return &r.found, r.first.at, nil
-		case r.found.seen >= r.found.lines || window.isAfter(r.first.at):
+		}
+		if all || r.found.seen >= r.found.lines || window.isAfter(r.first.at) {
 			oldest, err := l.oldest(ctx, source)
 			return &r.found, oldest, err
 		}
@@ -160,7 +166,7 @@ func (r *reading) line(_ string, raw []byte) {
 
 // countFirst takes the first line for what it is: the log's first.
 func (r *reading) countFirst() {
-	if r.records > 0 && r.window.holds(r.first.at) {
+	if r.window.holds(r.first.at) {
 		r.found.addOldest(r.first)
 	}
 }
