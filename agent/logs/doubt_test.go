@@ -119,6 +119,7 @@ func TestWhatIsPublishedUnaskedIsLittle(t *testing.T) {
 		}
 
 		// Who says that he listens gets all of it.
+		synctest.Wait() // the last window is closed
 		l.Created(created(9, protocol.LogTopic("sn-1", names[0]), "exact"))
 		before := sent(names[0])
 		e.print(names[0], slicesOf(line, 2000)...)
