@@ -83,8 +83,12 @@ func (p *Program) list(commands []Command) {
 
 // brief is the arguments without the flags, which help COMMAND lists.
 func brief(args string) string {
+	_, command, runs := strings.Cut(args, " -- ")
 	args, _, _ = strings.Cut(args, "[--")
-	return strings.TrimSpace(args)
+	if args = strings.TrimSpace(args); runs {
+		args += " -- " + command
+	}
+	return args
 }
 
 // explain is the help of one command.
