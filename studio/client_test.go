@@ -174,3 +174,61 @@ func await(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+// Answers in parts, and their end at the caller's wish, pass the router both ways.
+func TestPartsOfAnAnswerArriveAndACancelReachesTheDevice(t *testing.T) {
+	s := testenv.Studio(t)
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	_, file := s.AddDevice("press-07")
+	device := s.As(file)
+	canceled := make(chan error, 1)
+	uri := protocol.Procedure(file.SerialNumber, protocol.RunCommand)
+	device.Declare(uri, nil, func(ctx context.Context, inv messenger.Invocation) messenger.Outcome {
+		if inv.Progress == nil {
+			return messenger.Outcome{Error: "re.error.internal"}
+		}
+		for i := range 100 {
+			if err := inv.Progress(ctx, map[string]any{"seq": i}); err != nil {
+				return messenger.Outcome{Error: "re.error.internal", Args: []any{err.Error()}}
+			}
+		}
+		<-ctx.Done()
+		canceled <- context.Cause(ctx)
+		return messenger.Outcome{Args: []any{"too late"}}
+	})
+	session, err := studio.Dialer(new(notices))(t.Context(), s.Profile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var got []uint64
+	await(t, func() bool {
+		_, err = session.CallProgress(ctx, uri, []any{map[string]any{}}, nil, func(r messenger.Result) {
+			d, _ := protocol.AsDict(protocol.Arg(r.Args, 0))
+			n, _ := protocol.Uint(d["seq"])
+			if got = append(got, n); n == 99 {
+				cancel()
+			}
+		})
+		var answer *messenger.CallError
+		return !errors.As(err, &answer) || answer.URI != protocol.ErrorNoSuchProcedure // it is being registered
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the canceled call = %v, want context.Canceled", err)
+	}
+	for i, n := range got {
+		if n != uint64(i) || len(got) != 100 {
+			t.Fatalf("got the parts %v, want 0 to 99", got)
+		}
+	}
+	select {
+	case cause := <-canceled:
+		if errors.Is(cause, messenger.ErrOffline) {
+			t.Errorf("the device takes the cancel for a lost link: %v", cause)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the device never learnt that the call was canceled")
+	}
+}

@@ -77,6 +77,7 @@ var (
 			{verb: subscribe, uri: "reswarm.logs.{sn}.*", needs: []protocol.Privilege{protocol.Read}, patterns: true},
 			{verb: subscribe, uri: "re.mgmt.{sn}.term_data.*", needs: []protocol.Privilege{protocol.Develop, protocol.Maintain}},
 			{verb: subscribe, uri: "re.mgmt.{sn}.data.*", needs: []protocol.Privilege{protocol.Develop, protocol.Maintain}},
+			{verb: subscribe, uri: "re.mgmt.{sn}.cmd_output_*", needs: []protocol.Privilege{protocol.Maintain}},
 			{verb: subscribe, uri: "re.mgmt.{sn}.agent_update_progress", needs: []protocol.Privilege{protocol.Read}},
 			{verb: subscribe, uri: "re.mgmt.{sn}.download_os_update_progress", needs: []protocol.Privilege{protocol.Read}},
 			{verb: subscribe, uri: "re.mgmt.{sn}.install_os_update_progress", needs: []protocol.Privilege{protocol.Read}},
