@@ -30,10 +30,30 @@ func (l *Link) serve(uri string, handler func() Handler) client.InvocationHandle
 			return refuse(protocol.ErrorNoSuchProcedure, protocol.CodeNotFound, "the procedure was withdrawn")
 		}
 		var out Outcome
-		if l.guarded("procedure", uri, func() { out = h(ctx, l.invocation(ctx, msg)) }) {
+		told, done := l.told(ctx)
+		defer done()
+		if l.guarded("procedure", uri, func() { out = h(told, l.invocation(ctx, msg)) }) {
 			return refuse(protocol.ErrorContract, protocol.CodeInternal, "internal error")
 		}
 		return client.InvokeResult{Args: out.Args, Kwargs: out.Kwargs, Err: wamp.URI(out.Error)}
+	}
+}
+
+// told gives a handler a context that says why it ended. The client cancels a
+// call's own in both cases, and without a word; but when the connection is why,
+// it is done for before.
+func (l *Link) told(ctx context.Context) (_ context.Context, done func()) {
+	told, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := ctx.Err()
+		if isClosed(l.client.Done()) || l.ctx.Err() != nil {
+			cause = ErrOffline
+		}
+		end(cause)
+	})
+	return told, func() {
+		stop()
+		end(nil)
 	}
 }
 

@@ -188,7 +188,8 @@ type Result struct {
 }
 
 // A Handler answers the calls of one procedure, each on its own goroutine. ctx
-// ends when the caller cancels, or with the connection.
+// ends when the caller cancels or runs out of time, or with the connection: then
+// its cause (context.Cause) is ErrOffline.
 type Handler func(ctx context.Context, inv Invocation) Outcome
 
 // Invocation is one call of a procedure.
