@@ -88,11 +88,12 @@ var realmApp = protocol.AppRealm(7, 5, protocol.Prod)
 // world is a router with two devices, two users and an app on both devices.
 // User 3 may READ and DEVELOP on sn1.
 func world() *directory {
-	d := &directory{known: map[string]router.Principal{}, may: map[string]bool{"3 sn1 READ": true, "3 sn1 DEVELOP": true}}
+	d := &directory{known: map[string]router.Principal{}, may: map[string]bool{"3 sn1 READ": true, "3 sn1 DEVELOP": true, "5 sn1 MAINTAIN": true}}
 	d.set(protocol.RealmDevices, dev1, router.Principal{Role: protocol.RoleDevice, Secret: "s1", Serial: "sn1"})
 	d.set(protocol.RealmDevices, dev2, router.Principal{Role: protocol.RoleDevice, Secret: "s2", Serial: "sn2"})
 	d.set(protocol.RealmDevices, "3", router.Principal{Role: protocol.RoleUser, Secret: "u3", Account: 3})
 	d.set(protocol.RealmDevices, "4", router.Principal{Role: protocol.RoleUser, Secret: "u4", Account: 4})
+	d.set(protocol.RealmDevices, "5", router.Principal{Role: protocol.RoleUser, Secret: "u5", Account: 5})
 	d.set(realmApp, app1, router.Principal{Role: protocol.RoleApp, Secret: "a1", Serial: "sn1"})
 	d.set(realmApp, app2, router.Principal{Role: protocol.RoleApp, Secret: "a2", Serial: "sn2"})
 	d.set(realmApp, "3", router.Principal{Role: protocol.RoleUser, Secret: "u3", Account: 3})
@@ -123,7 +124,7 @@ func newRig(t *testing.T, cfg router.Config) *rig {
 }
 
 // secrets of the world.
-var secrets = map[string]string{dev1: "s1", dev2: "s2", "3": "u3", "4": "u4", app1: "a1", app2: "a2"}
+var secrets = map[string]string{dev1: "s1", dev2: "s2", "3": "u3", "4": "u4", "5": "u5", app1: "a1", app2: "a2"}
 
 // signer answers challenges with a secret.
 func signer(secret string) map[string]client.AuthFunc {

@@ -119,7 +119,7 @@ func TestRulesByRole(t *testing.T) {
 		}
 	}
 	sessions := map[string]*client.Client{
-		"device": r.join(protocol.RealmDevices, dev1), "user": r.join(protocol.RealmDevices, "3"), "stranger": r.join(protocol.RealmDevices, "4"),
+		"device": r.join(protocol.RealmDevices, dev1), "user": r.join(protocol.RealmDevices, "3"), "stranger": r.join(protocol.RealmDevices, "4"), "maintainer": r.join(protocol.RealmDevices, "5"),
 		"app": r.join(realmApp, app1), "system": sys,
 	}
 	if err := sessions["device"].Register("re.mgmt.sn1.x", echo, nil); err != nil {
@@ -175,8 +175,9 @@ func TestRulesByRole(t *testing.T) {
 		{"user", "subscribe", "reswarm.logs..prod_1_a", "wildcard", no},
 		{"user", "subscribe", "reswarm.logs.sn1..", "wildcard", ""},
 		{"user", "subscribe", "re.mgmt.sn1.data.u", "", ""},
-		{"user", "subscribe", "re.mgmt.sn1.cmd_output_7", "", ""},
-		{"user", "subscribe", "re.mgmt.sn2.cmd_output_7", "", no},
+		{"user", "subscribe", "re.mgmt.sn1.cmd_output_7", "", no},
+		{"maintainer", "subscribe", "re.mgmt.sn1.cmd_output_7", "", ""},
+		{"maintainer", "subscribe", "re.mgmt.sn2.cmd_output_7", "", no},
 		{"user", "publish", "re.mgmt.sn1.cmd_output_7", "", no},
 		{"stranger", "subscribe", "re.mgmt.sn1.cmd_output_7", "", no},
 		{"user", "subscribe", "re.mgmt.sn1.", "prefix", no},
