@@ -67,9 +67,7 @@ func (l *Logs) spend(t *topic, bytes int) {
 
 // doubts begins to publish an app's lines unasked.
 func (l *Logs) doubts(t *topic) {
-	if !l.heard(t) {
-		l.begins(t)
-	}
+	l.hear(t)
 	t.doubt = true
 }
 
@@ -77,9 +75,7 @@ func (l *Logs) doubts(t *topic) {
 func (l *Logs) noChanges(err error) {
 	l.sayDoubt(err)
 	for _, t := range l.topics {
-		if !l.heard(t) {
-			l.begins(t)
-		}
+		l.hear(t)
 	}
 	l.deaf = true
 }

@@ -30,7 +30,7 @@ func TestRoutersThatDoNotTellWhoListensGetALittleOfEverything(t *testing.T) {
 	for name, makeSilent := range silent {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				e, s := newFakeEngine("c1"), &fakeSession{}
+				e, s := newFakeEngine("c1", "c2"), &fakeSession{}
 				makeSilent(s)
 				var said bytes.Buffer
 				l := running(t, e, s, func(c *Config) { c.Log = zerolog.New(&said).Level(zerolog.WarnLevel) })
@@ -46,6 +46,11 @@ func TestRoutersThatDoNotTellWhoListensGetALittleOfEverything(t *testing.T) {
 				expect(t, "events", s.texts(web), []string{"hello\nworld\n" + `{"status":"Pulling"}`})
 
 				// A new app, and a connection that was lost.
+				l.Attach("prod_8_new", "c2")
+				synctest.Wait()
+				e.print("c2", "first words")
+				time.Sleep(5 * time.Second)
+				expect(t, "events of the new one", s.texts("prod_8_new"), []string{"first words"})
 				l.Record("prod_7_other", []byte(`{"status":"Pulling"}`))
 				time.Sleep(5 * time.Second)
 				expect(t, "events of the other", s.texts("prod_7_other"), []string{`{"status":"Pulling"}`})

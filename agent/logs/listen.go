@@ -107,8 +107,9 @@ func (l *Logs) listen(t *topic, id uint64) {
 	if len(t.listeners) >= maxListeners {
 		return
 	}
-	if !l.heard(t) {
-		l.begins(t)
+	l.hear(t)
+	if l.inDoubt(t) && !t.window.empty() { // what comes now has its full measure
+		l.queue(t, t.window.close(time.Time{}))
 	}
 	if t.listeners == nil {
 		t.listeners = map[uint64]struct{}{}
@@ -116,14 +117,15 @@ func (l *Logs) listen(t *topic, id uint64) {
 	t.listeners[id] = struct{}{}
 }
 
-// begins says that an app's lines are published from now on, or from where those
-// who listened before the connection was lost have them.
-func (l *Logs) begins(t *topic) {
-	if t.late {
+// hear says that an app's lines are published from now on, if they are not yet:
+// or from where those who listened before the connection was lost have them.
+func (l *Logs) hear(t *topic) {
+	switch {
+	case t.late:
 		l.serve(t)
-		return
+	case !l.heard(t):
+		t.from = l.cfg.Wall()
 	}
-	t.from = l.cfg.Wall()
 }
 
 // sendQuestion asks the router in the background who listens to an app.
@@ -162,7 +164,10 @@ func (l *Logs) question(t *topic) func(context.Context) {
 			}
 		}
 		t.doubt = false
-		if t.late { // for nobody
+		switch {
+		case t.late && l.heard(t): // by whoever does not tell
+			l.serve(t)
+		case t.late:
 			t.late, t.sent = false, t.tape.next()-1
 		}
 	}

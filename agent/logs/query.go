@@ -199,6 +199,10 @@ func (l *Logs) stored(q protocol.QueryAppLogsArgs) (*past, error) {
 	var newest []line
 	size := 0
 	err := kept.back(0, func(_ uint64, n line) bool {
+		if size >= found.bytes {
+			found.seen++ // there is more than is held at once
+			return false
+		}
 		switch {
 		case n.kind == hole:
 		case window.holds(n.at):
@@ -207,7 +211,7 @@ func (l *Logs) stored(q protocol.QueryAppLogsArgs) (*past, error) {
 		case window.isAfter(n.at.Add(disorder)) && n.kind.printed():
 			return false
 		}
-		return len(newest) < found.lines && size < found.bytes
+		return len(newest) < found.lines
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the log of %s: %w", q.ContainerName, err)

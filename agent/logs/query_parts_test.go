@@ -42,7 +42,7 @@ func TestRealLogsAreReadBack(t *testing.T) {
 		}
 		return made.ID
 	}
-	l := New(Config{Serial: "sn-1", Session: &fakeSession{}, Engine: container.AppLogs{Engine: e}})
+	l := running(t, nil, &fakeSession{}, func(c *Config) { c.Engine = container.AppLogs{Engine: e} })
 	of := func(cn string, change ...func(*protocol.QueryAppLogsArgs)) protocol.AppLogsAnswer {
 		t.Helper()
 		return query(t, l, append(change, func(q *protocol.QueryAppLogsArgs) { q.ContainerName = cn })...)
