@@ -151,9 +151,10 @@ func (s *Stream) AppendAfter(head func() []byte, record []byte) (seq uint64) {
 		close(s.grown)
 		s.grown = nil
 	}
-	waits := !s.retry.IsZero() && time.Now().Before(s.retry)
+	failed := !s.retry.IsZero()
+	waits := failed && time.Now().Before(s.retry)
 	full := len(c.frames) >= cfg.FlushBytes
-	if waits && (len(c.frames) >= 2*cfg.FlushBytes || s.j.buffered.Load() > 2*cfg.BufferBytes) {
+	if failed && (len(c.frames) >= 2*cfg.FlushBytes || s.j.buffered.Load() > 2*cfg.BufferBytes) {
 		s.forget()
 	}
 	s.mu.Unlock()
@@ -588,7 +589,10 @@ func (s *Stream) repair() error {
 	if sc.good == s.newest.size {
 		return sc.err
 	}
-	held, err := mayHold(f, sc.good, s.newest.size, sc.seq)
+	held, err := uint64(0), error(nil)
+	if headerErr == nil || !cutInHeader(f, s.newest.size) {
+		held, err = mayHold(f, sc.good, s.newest.size, sc.seq)
+	}
 	if s.next += held; held > 0 {
 		s.j.cfg.Log.Warn().Str("stream", s.name).Uint64("records", held).Msg("the end of a journal is damaged; at most so many are lost")
 	}
@@ -597,6 +601,19 @@ func (s *Stream) repair() error {
 	}
 	s.newest.size = sc.good
 	return nil
+}
+
+// cutInHeader tells whether a file ends before its header does: it never was
+// written wholly.
+func cutInHeader(f io.ReaderAt, size int64) bool {
+	fixed := make([]byte, min(size, int64(headerSize)))
+	if _, err := f.ReadAt(fixed, 0); err != nil {
+		return false
+	}
+	if len(fixed) < headerSize {
+		return true
+	}
+	return string(fixed[:len(magic)]) == magic && int64(headerSize)+int64(little.Uint32(fixed[len(magic)+4:])) > size
 }
 
 // mayHold tells how many records the end of a file may have held that are not
