@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,25 +38,40 @@ func tidy(e *protocol.AuditEntry) {
 	e.Args = args
 }
 
-// secretName fits the names of what is secret. What is around it may be
+// secretNames are in the names of what is secret. What is around them may be
 // anything: DB_PASSWORD, --registry-token.
-const secretName = `passw(?:or)?d|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|authorization|bearer`
+var secretNames = []string{
+	"password", "passwd", "passphrase", "secret", "token", "credential",
+	"api_key", "api-key", "apikey", "private_key", "private-key", "privatekey", "authorization", "bearer",
+}
 
 var (
-	isSecret = regexp.MustCompile(`(?i)` + secretName)
+	anyName = `[\w-]*(?:` + strings.Join(secretNames, "|") + `)[\w-]*`
+	value   = `("[^"]*"|'[^']*'|[^\s"']+)`
 	// named is a secret behind its name and a sign …
-	named = regexp.MustCompile(`(?i)([\w-]*(?:` + secretName + `)[\w-]*["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)("[^"]*"|'[^']*'|[^\s"']+)`)
+	named = regexp.MustCompile(`(?i)(` + anyName + `["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)` + value)
 	// … or behind an option's name …
-	option = regexp.MustCompile(`(?i)((?:^|\s)--?[\w-]*(?:` + secretName + `)[\w-]*\s+)("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)`)
+	option = regexp.MustCompile(`(?i)((?:^|\s)--?` + anyName + `\s+)("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)`)
 	// … and a password in front of a host.
 	inURL = regexp.MustCompile(`(://[^/\s:@]*:)[^/\s@]+@`)
 )
 
+// isSecret tells whether a text has the name of a secret in it.
+func isSecret(text string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(secretNames, func(name string) bool { return strings.Contains(text, name) })
+}
+
 // mask hides the secrets that a text shows by their names.
 func mask(text string) string {
-	text = named.ReplaceAllString(text, "${1}"+Masked)
-	text = option.ReplaceAllString(text, "${1}"+Masked)
-	return inURL.ReplaceAllString(text, "${1}"+Masked+"@")
+	if isSecret(text) {
+		text = named.ReplaceAllString(text, "${1}"+Masked)
+		text = option.ReplaceAllString(text, "${1}"+Masked)
+	}
+	if strings.Contains(text, "://") {
+		text = inURL.ReplaceAllString(text, "${1}"+Masked+"@")
+	}
+	return text
 }
 
 // fit copies a value as far as the room goes, with its secrets masked. What is
@@ -81,11 +97,15 @@ func fit(v any, room *int) any {
 		*room -= 20
 		return v
 	}
-	if d, ok := protocol.AsDict(v); ok {
-		return fitDict(d, room)
-	}
-	if l, ok := protocol.AsList(v); ok {
-		return fitList(l, room)
+	switch reflect.ValueOf(v).Kind() {
+	case reflect.Map:
+		if d, ok := protocol.AsDict(v); ok {
+			return fitDict(d, room)
+		}
+	case reflect.Slice:
+		if l, ok := protocol.AsList(v); ok {
+			return fitList(l, room)
+		}
 	}
 	*room -= 5
 	return "…"
@@ -105,7 +125,7 @@ func fitDict(d map[string]any, room *int) map[string]any {
 			out["…"] = len(d) - len(out)
 			return out
 		}
-		if isSecret.MatchString(key) && d[key] != nil {
+		if isSecret(cut(key, maxArg)) && d[key] != nil {
 			*room -= len(Masked) + 2
 			out[cut(key, maxName)] = Masked
 			continue
@@ -128,7 +148,7 @@ func fitList(list []any, room *int) []any {
 			v, isText = Masked, false
 		}
 		out = append(out, fit(v, room))
-		secret = isText && strings.HasPrefix(text, "-") && !strings.Contains(text, "=") && isSecret.MatchString(cut(text, maxName))
+		secret = isText && strings.HasPrefix(text, "-") && !strings.Contains(text, "=") && isSecret(cut(text, maxArg))
 	}
 	return out
 }

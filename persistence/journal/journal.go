@@ -29,17 +29,22 @@ type Config struct {
 	SegmentBytes int           // of one file; smaller where there are many streams [1 MiB]
 	FlushBytes   int           // a stream's buffer is written when it has so much [64 KiB]
 	BufferBytes  int64         // all buffers are written when they have so much together [512 KiB]
-	FlushEvery   time.Duration // and all from time to time [30 min]
+	FlushEvery   time.Duration // and all from time to time [1 h]
 	Retry        time.Duration // a write that failed is tried again after [10 s]
 	Log          zerolog.Logger
 }
+
+// DefaultFlush is a pause that flash stands: a page and the file system's own
+// business, once each time for all streams. What an engine keeps, too, is not lost
+// by a power cut in between.
+const DefaultFlush = time.Hour
 
 func (c Config) withDefaults() Config {
 	c.MaxBytes = cmp.Or(c.MaxBytes, 64<<20)
 	c.SegmentBytes = cmp.Or(c.SegmentBytes, 1<<20)
 	c.FlushBytes = cmp.Or(c.FlushBytes, 64<<10)
 	c.BufferBytes = cmp.Or(c.BufferBytes, 512<<10)
-	c.FlushEvery = cmp.Or(c.FlushEvery, 30*time.Minute)
+	c.FlushEvery = cmp.Or(c.FlushEvery, DefaultFlush)
 	c.Retry = cmp.Or(c.Retry, 10*time.Second)
 	return c
 }
