@@ -26,6 +26,7 @@ type follower struct {
 	cursor string                         // behind the last record that was taken; "" = none
 	seq    uint64                         // of the last line that was taken; 0 = unknown
 	newest time.Time                      // when that was printed
+	since  time.Time                      // lines up to then were taken, but the device does not know the cursor; zero = it does
 	jumps  int                            // calls in a row that began behind a line that never came
 	absent int                            // calls in a row that a device which is there did not know
 	away   bool                           // people were told that the device is
@@ -175,7 +176,7 @@ func (f *follower) begin(ctx context.Context, from beginning) error {
 	var last newest
 	defer func() { f.sink = f.out.record }()
 	for _, window := range windows {
-		f.cursor, f.seq = "", 0
+		f.cursor, f.seq, f.newest = "", 0, time.Time{}
 		last = newest{most: n}
 		f.sink = last.add
 		if err := f.catchUp(ctx, window); err != nil {
@@ -232,11 +233,13 @@ func (f *follower) page(ctx context.Context, from string) (end protocol.LogRecor
 	if err != nil {
 		return end, err
 	}
-	if end, err = f.last(result); err != nil {
-		return end, err
+	switch end, err = f.last(result); {
+	case errors.Is(err, errLost):
+		return f.page(ctx, from)
+	case err == nil:
+		f.cursor = end.Cursor // all of it came in one
 	}
-	f.cursor = end.Cursor // all of it came in one
-	return end, nil
+	return end, err
 }
 
 // more takes what comes until the device ends the call.
@@ -285,9 +288,12 @@ func (f *follower) procedure() string {
 
 func (f *follower) question(from string, wait time.Duration) map[string]any {
 	in := map[string]any{"container_name": f.app.ContainerName, "max_bytes": followBytes, "wait_ms": wait.Milliseconds()}
-	if f.cursor != "" {
+	switch {
+	case f.cursor != "":
 		in["cursor"] = f.cursor
-	} else {
+	case !f.since.IsZero():
+		in["from"] = f.since.Format(time.RFC3339Nano)
+	default:
 		in["from"] = from
 	}
 	return in
@@ -328,29 +334,26 @@ const triesOfALine = 3
 func (f *follower) take(r protocol.LogRecord) error {
 	switch r.Type {
 	case protocol.LogGap:
+		if r.ToSeq == nil && !f.newest.IsZero() && f.since.IsZero() {
+			// What comes now begins anywhere, and may have been taken: it is
+			// better asked for by its time.
+			f.cursor, f.seq, f.since = "", 0, f.newest
+			return cmp.Or(f.sink(r), errLost)
+		}
 		f.seq = 0
 		if r.ToSeq != nil {
 			f.seq = *r.ToSeq
 		}
 	case protocol.LogLines:
-		for len(r.Lines) > 0 && r.Lines[0].Seq <= f.seq {
-			r.Lines = r.Lines[1:]
-		}
-		if len(r.Lines) == 0 {
+		if r.Lines = f.untaken(r.Lines); len(r.Lines) == 0 {
 			f.cursor = r.Cursor
 			return nil
 		}
-		if first := r.Lines[0].Seq; f.seq != 0 && first != f.seq+1 {
-			if f.jumps++; f.jumps < triesOfALine {
-				return errLost
-			}
-			from, to := f.seq+1, first-1
-			if err := f.sink(protocol.LogRecord{Type: protocol.LogGap, FromSeq: &from, ToSeq: &to, Reason: "they were lost on the way"}); err != nil {
-				return err
-			}
+		if err := f.follows(r.Lines[0].Seq); err != nil {
+			return err
 		}
 		last := r.Lines[len(r.Lines)-1]
-		f.seq = last.Seq
+		f.seq, f.since = last.Seq, time.Time{}
 		if t, err := time.Parse(time.RFC3339, last.Time); err == nil {
 			f.newest = t
 		}
@@ -363,6 +366,31 @@ func (f *follower) take(r protocol.LogRecord) error {
 	}
 	f.cursor = r.Cursor
 	return nil
+}
+
+// untaken are the lines that were not taken yet.
+func (f *follower) untaken(lines []protocol.LogLine) []protocol.LogLine {
+	for len(lines) > 0 {
+		t, err := time.Parse(time.RFC3339, lines[0].Time)
+		if lines[0].Seq > f.seq && (f.since.IsZero() || err != nil || t.After(f.since)) {
+			break
+		}
+		lines = lines[1:]
+	}
+	return lines
+}
+
+// follows tells whether a line is the next one. One that is not is asked for
+// again, and told as missing when it does not come then either.
+func (f *follower) follows(first uint64) error {
+	if f.seq == 0 || first == f.seq+1 {
+		return nil
+	}
+	if f.jumps++; f.jumps < triesOfALine {
+		return errLost
+	}
+	from, to := f.seq+1, first-1
+	return f.sink(protocol.LogRecord{Type: protocol.LogGap, FromSeq: &from, ToSeq: &to, Reason: "they were lost on the way"})
 }
 
 // newest keeps the last lines of what it is given, and what is missing between

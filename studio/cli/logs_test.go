@@ -58,6 +58,7 @@ type journal struct {
 	lose      int           // parts that do not arrive …
 	swallowed chan struct{} // … each of which is told here
 	done      bool          // the app is gone
+	forgot    bool          // cursors from before are unknown
 }
 
 func (d *desk) journal(lines ...string) *journal {
@@ -100,7 +101,12 @@ func (j *journal) follow(ctx context.Context, in map[string]any, send func(any))
 	wait, _ := protocol.Uint(in["wait_ms"])
 	at, from := len(j.lines), "cursor"
 	if text, _ := protocol.Text(in["cursor"]); text != "" {
-		at, _ = strconv.Atoi(text)
+		if at, _ = strconv.Atoi(text); j.forgot {
+			at, j.forgot = 0, false
+			j.mu.Unlock()
+			send(protocol.LogRecord{Type: protocol.LogGap, Cursor: "0", Reason: protocol.GapCursorUnknown})
+			j.mu.Lock()
+		}
 	} else {
 		from, _ = protocol.Text(in["from"])
 		for i := len(j.lines) - 1; i >= 0 && from != "now"; i-- {
@@ -370,6 +376,30 @@ func TestALineThatNeverComesIsTold(t *testing.T) {
 	d.stdout.waitFor(t, "4\n")
 	_ = end()
 	if got, want := d.stderr.String(), "-- 2 lines are missing here: they were lost on the way\n"; got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
+// A device that was set up anew, or whose power was cut, does not know the cursor.
+func TestALogThatBeganAnewIsNotPrintedTwice(t *testing.T) {
+	d := logDesk(t)
+	j := d.journal("1", "2", "3")
+	end := d.following(t)
+	d.stdout.waitFor(t, "3\n")
+	j.change(func() {
+		j.forgot, j.fail = true, messenger.ErrOffline
+		j.lines = j.lines[1:]
+		for i := range j.lines {
+			j.lines[i].Seq = uint64(i + 1)
+		}
+		j.lines = append(j.lines, protocol.LogLine{Seq: 3, Text: "4", Time: noon.Add(time.Second).Format(time.RFC3339)})
+	})
+	d.stdout.waitFor(t, "4\n")
+	_ = end()
+	if got, want := d.stdout.String(), "1\n2\n3\n4\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := d.stderr.String(), "-- lines may be missing here: the device no longer knows how far they were read\n"; got != want {
 		t.Errorf("told %q, want %q", got, want)
 	}
 }

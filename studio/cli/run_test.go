@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -414,19 +416,32 @@ func TestASlowTerminalHoldsUpNobody(t *testing.T) {
 	}
 }
 
-type fullWriter struct{}
+type brokenWriter struct{ err error }
 
-func (fullWriter) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+func (b brokenWriter) Write([]byte) (int, error) { return 0, b.err }
 
 func TestOutputThatCannotBeWrittenEndsTheCommand(t *testing.T) {
-	d := logDesk(t)
-	b := d.worker()
-	d.Program.Stdout = fullWriter{}
-	_, end := d.running(t, "yes")
-	b.print("stdout", "y")
-	b.wait(t, "it is stopped", func() bool { return b.stops == 1 })
-	b.exit(protocol.CommandEnd{State: protocol.CommandCanceled})
-	if err := end(); codeOfExit(err) != 125 || !strings.Contains(err.Error(), "no space left") {
-		t.Errorf("run = %v, want why with the code 125", err)
+	for _, c := range []struct {
+		err  error
+		code int
+		want string
+	}{
+		{errors.New("no space left"), 125, "the output cannot be written: no space left"},
+		{&os.PathError{Op: "write", Path: "|1", Err: syscall.EPIPE}, 141, ""}, // run … | head
+	} {
+		d := logDesk(t)
+		b := d.worker()
+		d.Program.Stdout = brokenWriter{c.err}
+		_, end := d.running(t, "yes")
+		b.print("stdout", "y")
+		b.wait(t, "it is stopped", func() bool { return b.stops == 1 })
+		b.exit(protocol.CommandEnd{State: protocol.CommandCanceled})
+		err := end()
+		if why := errors.Unwrap(err); codeOfExit(err) != c.code || (why == nil) != (c.want == "") || why != nil && why.Error() != c.want {
+			t.Errorf("%v: run = %v with the code %d, want %q with %d", c.err, err, codeOfExit(err), c.want, c.code)
+		}
+		if got := d.stderr.String(); got != "" {
+			t.Errorf("%v: told %q, want nothing that nobody did", c.err, got)
+		}
 	}
 }

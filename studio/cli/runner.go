@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"reagent/messenger"
@@ -69,6 +71,7 @@ func newRunner(c *Call, d device, question map[string]any, timeout time.Duration
 
 // run runs the command, or attaches to it, and prints its output.
 func (r *runner) run(ctx context.Context) error {
+	signal.Ignore(syscall.SIGPIPE) // who reads the output may have enough; then the command is stopped, too
 	session, err := r.c.studio(ctx)
 	if err != nil {
 		return err
@@ -83,7 +86,10 @@ func (r *runner) run(ctx context.Context) error {
 		r.output = newSpool(r.c.Stdout, r.c.Stderr, abort)
 	}
 	end, err := r.toTheEnd(ctx, session)
-	if failed := r.output.close(); failed != nil {
+	switch failed := r.output.close(); {
+	case errors.Is(failed, syscall.EPIPE):
+		return &ExitError{Code: exitOfASignal + signals["PIPE"]} // as if the signal had ended this
+	case failed != nil:
 		return failed
 	}
 	if err != nil {
@@ -110,7 +116,7 @@ func (r *runner) toTheEnd(ctx context.Context, session Session) (end protocol.Co
 	stopping.Go(func() {
 		select {
 		case <-ctx.Done():
-			r.stop(alive, session)
+			r.stop(alive, session, !errors.Is(context.Cause(ctx), errUnwritten))
 			giveUp()
 		case <-alive.Done():
 		}
@@ -126,8 +132,10 @@ func (r *runner) toTheEnd(ctx context.Context, session Session) (end protocol.Co
 
 // stop has the command ended, and returns when there is no sense in waiting for
 // it any more.
-func (r *runner) stop(alive context.Context, session Session) {
-	r.c.say("stopping it on %s; Ctrl-C again does not wait (what becomes of it tells %q)", r.device.name, r.later())
+func (r *runner) stop(alive context.Context, session Session, asked bool) {
+	if asked {
+		r.c.say("stopping it on %s; Ctrl-C again does not wait (what becomes of it tells %q)", r.device.name, r.later())
+	}
 	ctx, cancel := context.WithTimeout(alive, stopWithin)
 	defer cancel()
 	_, err := session.Call(ctx, protocol.Procedure(r.device.serial, protocol.StopCommand), []any{map[string]any{"id": r.question["id"]}}, nil)
@@ -334,6 +342,8 @@ type spool struct {
 	done chan struct{}
 }
 
+var errUnwritten = errors.New("the output cannot be written")
+
 type spooled struct {
 	stream string
 	data   []byte
@@ -356,7 +366,7 @@ func newSpool(stdout, stderr io.Writer, failed func(error)) *spool {
 						to = stderr
 					}
 					if _, err := to.Write(p.data); err != nil && s.err == nil {
-						s.err = fmt.Errorf("the output cannot be written: %w", err)
+						s.err = fmt.Errorf("%w: %w", errUnwritten, err)
 						failed(s.err)
 					}
 				}
