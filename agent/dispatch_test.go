@@ -37,7 +37,8 @@ var contractNeeds = map[string]protocol.Privilege{
 	"prune_images":                protocol.Maintain,
 
 	// extensions of ours
-	"query_audit": protocol.Maintain,
+	"follow_app_logs": protocol.Read,
+	"query_audit":     protocol.Maintain,
 }
 
 func TestTableAsksForThePrivilegesOfTheContract(t *testing.T) {

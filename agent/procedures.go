@@ -79,6 +79,7 @@ type deps struct {
 	prune      imagePruner
 	past       logHistory
 	appLogs    logQuerier
+	follow     logFollower
 	ownLog     ownLogQuerier
 	machine    machineStats
 	addresses  addressLister
@@ -100,6 +101,7 @@ func procedures(d deps) []procedure {
 		{name: protocol.PruneImages, needs: protocol.Maintain, denial: denied + " to prune images", handle: pruneImages(d.prune), deed: pruning},
 		{name: protocol.GetAppLogHistory, needs: protocol.Read, denial: denied + " to get app log history", handle: typed(getAppLogHistory(d.past))},
 		{name: protocol.QueryAppLogs, needs: protocol.Read, denial: denied + " to query app logs", unverified: unverified, handle: typed(queryAppLogs(d.appLogs))},
+		{name: protocol.FollowAppLogs, needs: protocol.Read, denial: denied + " to follow app logs", handle: followAppLogs(d.follow), ours: true},
 		{name: protocol.QueryDeviceLogs, needs: protocol.Read, denial: denied + " to query device logs", unverified: unverified, handle: typed(queryDeviceLogs(d.ownLog))},
 		{name: protocol.GetAgentMetadata, needs: protocol.Read, denial: denied + " to get agent metadata", handle: typed(getAgentMetadata(d.about))},
 		{name: protocol.GetStorageData, needs: protocol.Read, denial: denied + " to get storage data", handle: typed(getStorageData(d.machine))},

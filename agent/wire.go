@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,7 +61,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		studio  = backend{session}
 		serial  = file.Identity().SerialNumber
 		printed = journal.Open(journal.Config{Dir: filepath.Join(cfg.State(), "logs"), MaxBytes: cfg.AppLogSize, Log: log})
-		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: container.AppLogs{Engine: engine}, Journal: printed, Log: log})
+		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: container.AppLogs{Engine: engine}, Journal: printed, Installed: installed(store, log), Log: log})
 	)
 	// What the guard tells is told after everybody is there: it looks first when
 	// it runs.
@@ -112,7 +113,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			version: release.Version, arch: baseArch(), variant: release.Variant(), serial: serial, os: host.OS,
 		},
 		apps: all, uploads: all, ports: all, containers: engine, images: engine, prune: superfluous, past: appLogs, machine: host, addresses: host,
-		audit: trail, appLogs: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}),
+		audit: trail, appLogs: appLogs, follow: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}),
 	}))
 	beats = telemetry.New(telemetry.Config{
 		Device:    deviceKeys,
@@ -157,6 +158,29 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		)
 	}
 	return a, nil
+}
+
+// installed tells whether an app is on this device, or about to be, by the name
+// of its log.
+func installed(store *device.Store, log zerolog.Logger) func(cn string) bool {
+	return func(cn string) bool {
+		stage, key, _, ok := protocol.ParseContainerName(cn)
+		if !ok {
+			return false
+		}
+		id := protocol.AppID{Key: key, Stage: stage}
+		names := func(app string) bool {
+			return cn == protocol.ContainerName(stage, key, app) || stage == protocol.Dev && cn == protocol.PublishLogName(key, app)
+		}
+		have, there, err := store.Actual(id)
+		wish, wished, err2 := store.Wanted(id)
+		if err := errors.Join(err, err2); err != nil {
+			log.Error().Err(err).Str("container", cn).Msg("nobody knows whether an app is installed")
+			return true
+		}
+		return there && !have.State.Gone() && names(have.AppName) ||
+			wished && !wish.Request.Target.Settled().Gone() && names(wish.Request.AppName)
+	}
 }
 
 func linkConfig(cfg *config.Config, timing Timing, changed func(messenger.Status), log zerolog.Logger) messenger.Config {

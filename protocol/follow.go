@@ -137,25 +137,45 @@ type LogRecord struct {
 	Records    []LogRecord `json:"records,omitempty"`     // LogEnd without progressive results
 }
 
-// Wire gives the record as it is sent: a gap's unknown ends are null.
+// Wire gives the record as it is sent: a gap's unknown ends are null. It is made
+// by hand, because a log is many lines.
 func (r LogRecord) Wire() map[string]any {
-	d := Wire(plainRecord(r))
-	if r.Type == LogGap {
-		for _, key := range []string{"from_seq", "to_seq"} {
-			if _, known := d[key]; !known {
-				d[key] = nil
-			}
+	d := map[string]any{"type": r.Type, "cursor": r.Cursor}
+	switch r.Type {
+	case LogLines:
+		d["lines"] = wires(r.Lines)
+	case LogGap:
+		d["from_seq"], d["to_seq"], d["reason"] = number(r.FromSeq), number(r.ToSeq), r.Reason
+	case LogEnd:
+		d["reason"], d["device_time"] = r.Reason, r.DeviceTime
+		if r.Records != nil {
+			d["records"] = wires(r.Records)
 		}
-	}
-	if r.Records != nil {
-		list := make([]any, len(r.Records))
-		for i, one := range r.Records {
-			list[i] = one.Wire()
-		}
-		d["records"] = list
 	}
 	return d
 }
 
-// plainRecord is a LogRecord without its own way onto the wire.
-type plainRecord LogRecord
+// Wire gives the line as it is sent.
+func (l LogLine) Wire() map[string]any {
+	d := map[string]any{"seq": int64(l.Seq), "time": l.Time, "stream": l.Stream, "service": l.Service, "text": l.Text}
+	if l.Cut {
+		d["cut"] = true
+	}
+	return d
+}
+
+func wires[T interface{ Wire() map[string]any }](items []T) []any {
+	list := make([]any, len(items))
+	for i, item := range items {
+		list[i] = item.Wire()
+	}
+	return list
+}
+
+// number is a number or null.
+func number(n *uint64) any {
+	if n == nil {
+		return nil
+	}
+	return int64(*n)
+}

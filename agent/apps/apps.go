@@ -85,6 +85,7 @@ type AppLog interface {
 	ClearHistory(cn string)                    // forget what was kept
 	Attach(cn, containerID string)             // it runs
 	Detach(cn string)                          // it is about to end
+	Gone(cn string)                            // it is not on this device any more
 	// Drain waits, but not for long, until all is kept that a container has
 	// printed which has ended and is about to be removed.
 	Drain(ctx context.Context, cn string, ended container.Container)

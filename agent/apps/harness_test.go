@@ -106,6 +106,7 @@ func (l *logDouble) Clear(cn string)     { l.Agent(cn, protocol.LoggerClear) }
 func (*logDouble) ClearHistory(string)   {}
 func (*logDouble) Attach(string, string) {}
 func (*logDouble) Detach(string)         {}
+func (*logDouble) Gone(string)           {}
 func (*logDouble) Drain(context.Context, string, container.Container) {
 }
 func (l *logDouble) contains(s string) bool {

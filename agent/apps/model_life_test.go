@@ -413,6 +413,7 @@ func (silent) Clear(string)          {}
 func (silent) ClearHistory(string)   {}
 func (silent) Attach(string, string) {}
 func (silent) Detach(string)         {}
+func (silent) Gone(string)           {}
 func (silent) Drain(context.Context, string, container.Container) {
 }
 

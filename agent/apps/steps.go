@@ -309,8 +309,9 @@ func (w *worker) remove(ctx context.Context, j *job) error {
 // takeAway is remove but for its first report: what was called off is REMOVED at
 // once (life §2.3).
 func (w *worker) takeAway(ctx context.Context, j *job) error {
-	w.a.cfg.AppLog.Detach(j.cn())
-	w.a.cfg.AppLog.ClearHistory(j.cn())
+	cn := j.cn()
+	w.a.cfg.AppLog.Detach(cn)
+	w.a.cfg.AppLog.ClearHistory(cn)
 	if err := w.dropSwap(ctx, j); err != nil {
 		return err
 	}
@@ -349,6 +350,7 @@ func (w *worker) takeAway(ctx context.Context, j *job) error {
 		w.a.ports.release(w.id)
 	}
 	w.a.repay(w.id, j.wish.Seq)
+	w.a.cfg.AppLog.Gone(cn)
 	w.a.cfg.Log.Info().Stringer("app", w.id).Str("name", j.have.AppName).Str("state", string(final)).Msg("app state")
 	w.a.reporter.poke()
 	w.a.changed()

@@ -58,6 +58,7 @@ func (l *Logs) collect(t *topic) {
 		if t.again {
 			l.collect(t)
 		}
+		l.stir(t)
 	})
 }
 

@@ -32,7 +32,7 @@ type fakeEngine struct {
 }
 
 type fakeContainer struct {
-	lines   []string // with their times
+	lines   []string // with their times; on stderr those that begin with "!"
 	ended   bool
 	broken  error         // ends those who follow
 	changed chan struct{} // closed at each change
@@ -147,9 +147,13 @@ func (e *fakeEngine) Logs(ctx context.Context, id string, o container.LogOptions
 		ended, broken, changed := c.ended, c.broken, c.changed
 		e.mu.Unlock()
 		for _, l := range lines {
+			stream := "stdout"
+			if text, is := strings.CutPrefix(l, "!"); is {
+				stream, l = "stderr", text
+			}
 			at, _ := split([]byte(l))
 			if !at.Before(o.Since) {
-				line("stdout", []byte(l))
+				line(stream, []byte(l))
 			}
 		}
 		switch {

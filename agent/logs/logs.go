@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"crypto/rand"
 	"sync"
 	"time"
 
@@ -37,6 +38,8 @@ type Config struct {
 	Journal *journal.Journal // a stream for each app; whoever made it runs and closes it
 	Log     zerolog.Logger
 
+	Installed func(cn string) bool // an app of that name is on this device; nil = any may be
+
 	FlushEvery  time.Duration // an app's lines are sent together, so often; 200 ms
 	MaxFlush    int           // and so much of them, in bytes; 256 KiB
 	CallLimit   time.Duration // of one question or publication; 10 s
@@ -50,6 +53,9 @@ type Config struct {
 	DrainLimit  time.Duration // a container that is to be removed waits for its log so long; 5 s
 	Rescan      time.Duration // a project is asked for new containers so often; 30 s
 	ClockLook   time.Duration // the clock is looked at so often; 10 s
+	SyncEvery   time.Duration // lines that somebody follows are brought to the disk at most so often; 100 ms
+
+	MaxFollowers int // at once; 32
 
 	Wall func() time.Time // the time of day; the system's
 }
@@ -68,6 +74,7 @@ func (c Config) withDefaults() Config {
 		&c.DrainLimit:  5 * time.Second,
 		&c.Rescan:      30 * time.Second,
 		&c.ClockLook:   10 * time.Second,
+		&c.SyncEvery:   100 * time.Millisecond,
 	} {
 		if *field == 0 {
 			*field = value
@@ -75,6 +82,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxFlush == 0 {
 		c.MaxFlush = 256 << 10
+	}
+	if c.MaxFollowers == 0 {
+		c.MaxFollowers = 32
+	}
+	if c.Installed == nil {
+		c.Installed = func(string) bool { return true }
 	}
 	if c.Wall == nil {
 		c.Wall = func() time.Time { return time.Now().Round(0) } // without its monotonic clock
@@ -92,6 +105,7 @@ const (
 // Logs is the logs of all apps of a device. Make it with New.
 type Logs struct {
 	cfg    Config
+	run    string        // tells this run of the agent from others
 	wake   chan struct{} // capacity 1; tells the publisher to look again
 	unsafe chan struct{} // capacity 1; tells the writer that the agent said something
 
@@ -109,12 +123,15 @@ type Logs struct {
 	deaf       bool                // the router does not tell who comes and goes
 	allowance  allowance           // of all apps that are in doubt
 	saidDoubt  bool
+	followers  int // calls of Follow …
+	held       int // … and the bytes that they may hold
 }
 
 // New makes the logs of a device. Nothing happens before Run.
 func New(cfg Config) *Logs {
 	return &Logs{
 		cfg:    cfg.withDefaults(),
+		run:    rand.Text()[:8],
 		wake:   make(chan struct{}, 1),
 		unsafe: make(chan struct{}, 1),
 

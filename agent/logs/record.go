@@ -68,6 +68,12 @@ const (
 
 const noTime = math.MinInt64
 
+// The times that a record can hold: from 1677 to 2262.
+var (
+	earliest = time.Unix(0, noTime+1)
+	latest   = time.Unix(0, math.MaxInt64)
+)
+
 // Bounds of what a record names; longer names are cut.
 const maxName = 255
 
@@ -162,7 +168,7 @@ func parseHead(b []byte) (l line, text []byte, err error) {
 
 // nanos is a time in eight bytes. What does not fit is unknown.
 func nanos(t time.Time) int64 {
-	if t.Year() < 1678 || t.Year() > 2261 {
+	if t.Before(earliest) || t.After(latest) {
 		return noTime
 	}
 	return t.UnixNano()

@@ -46,6 +46,7 @@ type topic struct {
 	again      bool                     // it was attached again meanwhile
 	sources    []container.LogSource    // as the engine told last
 	busy       map[string]chan struct{} // by container: its log is being read until this is closed
+	changed    chan struct{}            // closed when the above changes; nil = nobody waits for it
 }
 
 // An event waits to be published.
