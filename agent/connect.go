@@ -122,7 +122,7 @@ func (g *greeting) keep(ctx context.Context) error {
 // complete registers again what the router refused or did not answer in the
 // flight: a device with half of its procedures is half lost.
 func (g *greeting) complete(s stay) {
-	pause, said := backoff.Backoff{Min: time.Second, Max: time.Minute}, ""
+	pause, level := backoff.Backoff{Min: time.Second, Max: time.Minute}, zerolog.WarnLevel
 	for {
 		limited, cancel := context.WithTimeout(s.ctx, g.callLimit)
 		err := s.link.Apply(limited)
@@ -130,12 +130,9 @@ func (g *greeting) complete(s stay) {
 		if err == nil || s.ctx.Err() != nil {
 			return
 		}
-		wait, level := pause.Next(), zerolog.WarnLevel
-		if said == err.Error() { // a router that always refuses something fills no log
-			level = zerolog.DebugLevel
-		}
-		said = err.Error()
+		wait := pause.Next()
 		g.log.WithLevel(level).Err(err).Dur("retry_in", wait).Msg("not everything is registered")
+		level = zerolog.DebugLevel // a router that always refuses something fills no log
 		if backoff.Sleep(s.ctx, wait) != nil {
 			return
 		}

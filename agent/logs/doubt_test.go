@@ -46,11 +46,15 @@ func TestRoutersThatDoNotTellWhoListensGetALittleOfEverything(t *testing.T) {
 				expect(t, "events", s.texts(web), []string{"hello\nworld\n" + `{"status":"Pulling"}`})
 
 				// A new app, and a connection that was lost.
+				l.ClearHistory("prod_8_new")
+				l.Agent("prod_8_new", "Starting new...")
+				time.Sleep(5 * time.Second)
+				e.print("c2", "first words")
 				l.Attach("prod_8_new", "c2")
 				synctest.Wait()
-				e.print("c2", "first words")
+				e.print("c2", "and more")
 				time.Sleep(5 * time.Second)
-				expect(t, "events of the new one", s.texts("prod_8_new"), []string{"first words"})
+				expect(t, "events of the new one", s.texts("prod_8_new"), []string{">Starting new...", "first words\nand more"})
 				l.Record("prod_7_other", []byte(`{"status":"Pulling"}`))
 				time.Sleep(5 * time.Second)
 				expect(t, "events of the other", s.texts("prod_7_other"), []string{`{"status":"Pulling"}`})

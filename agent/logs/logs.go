@@ -252,7 +252,7 @@ func (l *Logs) Attach(cn, containerID string) {
 		if t.from.IsZero() {
 			t.from = l.cfg.Wall()
 		}
-		if !t.known {
+		if !t.known && !l.heard(t) {
 			t.late = true
 		}
 	}

@@ -34,6 +34,7 @@ type Login struct {
 	Role   string // one of protocol's roles
 	Realm  string
 	Salted bool
+	Denied []string // what its role may neither call nor subscribe to
 }
 
 // Crossbar starts Crossbar.io with WAMP-CRA for the given authids. Its roles may
@@ -104,7 +105,9 @@ type dict = map[string]any
 
 func crossbarConfig(ws, raw int, logins map[string]Login) dict {
 	users, realms := dict{}, map[string]bool{protocol.RealmDevices: true}
+	denied := map[string][]string{} // by role
 	for authid, l := range logins {
+		denied[l.Role] = append(denied[l.Role], l.Denied...)
 		user := dict{"secret": l.Secret, "role": l.Role}
 		if l.Realm != "" {
 			user["realm"] = l.Realm
@@ -120,11 +123,18 @@ func crossbarConfig(ws, raw int, logins map[string]Login) dict {
 	for name := range realms {
 		var roles []any
 		for _, role := range []string{protocol.RoleSystem, protocol.RoleUser, protocol.RoleDevice, protocol.RoleApp} {
-			roles = append(roles, dict{"name": role, "permissions": []any{dict{
+			permissions := []any{dict{
 				"uri": "", "match": "prefix", "cache": true,
 				"allow":    dict{"call": true, "register": true, "publish": true, "subscribe": true},
 				"disclose": dict{"caller": true, "publisher": true},
-			}}})
+			}}
+			for _, uri := range denied[role] { // the narrower rule counts
+				permissions = append(permissions, dict{
+					"uri": uri, "match": "exact", "cache": true,
+					"allow": dict{"call": false, "register": false, "publish": false, "subscribe": false},
+				})
+			}
+			roles = append(roles, dict{"name": role, "permissions": permissions})
 		}
 		list = append(list, dict{"name": name, "roles": roles})
 	}

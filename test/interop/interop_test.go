@@ -81,7 +81,40 @@ func TestAutobahnCallsTheDevicesProceduresAndReadsItsLogs(t *testing.T) {
 		if lines := fmt.Sprint(past.Args...); !strings.Contains(lines, "tick 1") {
 			t.Errorf("history = %+v, want the lines so far", past)
 		}
+		w.readsBack(t, user, cn)
 	})
+}
+
+// readsBack asks for the log of an app, and for the agent's own.
+func (w *world) readsBack(t *testing.T, user *autobahn, cn string) {
+	t.Helper()
+	lines := func(procedure string, args map[string]any) (map[string]any, []string) {
+		t.Helper()
+		got := user.call(w.uri(procedure), []any{args}, nil)
+		d, _ := protocol.AsDict(protocol.Arg(got.Args, 0))
+		list, _ := protocol.AsList(d["lines"])
+		var texts []string
+		for _, line := range list {
+			texts = append(texts, fmt.Sprint(line))
+		}
+		if n, _ := protocol.Uint(d["returned"]); int(n) != len(texts) || d["device_time"] == nil || got.Error != "" {
+			t.Errorf("%s %v answers %+v", procedure, args, got)
+		}
+		return d, texts
+	}
+	whole, all := lines(protocol.QueryAppLogs, map[string]any{"containerName": cn, "tail": 5000, "timestamps": false})
+	if !slices.Contains(all, "line 1") || !slices.Contains(all, "tick 1") || whole["truncated"] != false || whole["source"] != "docker" || whole["oldest_available"] == nil {
+		t.Errorf("query_app_logs answers %+v", whole)
+	}
+	inOrderOf(t, all, "tick ")
+	part, two := lines(protocol.QueryAppLogs, map[string]any{"containerName": cn, "tail": "2", "since": "1h", "until": "0s"})
+	if len(two) != 2 || part["truncated"] != true {
+		t.Errorf("the newest two lines: %+v", part)
+	}
+	_, own := lines(protocol.QueryDeviceLogs, map[string]any{"tail": 5000, "level": "info"})
+	if !slices.ContainsFunc(own, func(s string) bool { return strings.Contains(s, " INFO session joined") }) {
+		t.Errorf("the agent's own log is %q, want that it joined", own)
+	}
 }
 
 func (w *world) uri(procedure string) string { return protocol.Procedure(w.device.Serial, procedure) }
