@@ -36,6 +36,9 @@ var (
 		target: func(a map[string]any) string {
 			key, _ := protocol.Uint(a["app_key"])
 			name, _ := protocol.Text(a["app_name"])
+			if name == "" {
+				return ""
+			}
 			stage, _ := protocol.Text(a["stage"])
 			return protocol.ContainerName(protocol.Stage(stage), key, name)
 		},

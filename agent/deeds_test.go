@@ -111,7 +111,7 @@ func TestAnEntrySaysWhoDidWhatForWhomAndHowItWent(t *testing.T) {
 			"environment": map[string]any{"PASSPHRASE": "***", "PORT": "***"},
 		}}, false},
 		"a wish of a stranger": {"request_app_state", by("3", "user"), nil,
-			&protocol.AuditEntry{AuthID: "3", AuthRole: "user", Procedure: "request_app_state", Target: "_0_", Result: "refused", Error: "insufficient privileges", Args: map[string]any{}}, false},
+			&protocol.AuditEntry{AuthID: "3", AuthRole: "user", Procedure: "request_app_state", Result: "refused", Error: "insufficient privileges", Args: map[string]any{}}, false},
 		"by nobody": {"prune_images", messenger.Invocation{Caller: "x", CallerRole: "y"}, nil,
 			&protocol.AuditEntry{Procedure: "prune_images", Result: "refused", Error: "insufficient privileges to prune images: the router does not tell who calls", Args: map[string]any{}}, false},
 		"for somebody": {"prune_images", messenger.Invocation{Disclosed: true, Caller: "system", CallerRole: "system",

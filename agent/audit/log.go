@@ -114,7 +114,8 @@ func (l *Log) Record(e protocol.AuditEntry, synced bool) {
 		err = s.Flush(true)
 	}
 	if err != nil {
-		l.cfg.Log.Error().Err(err).Str("procedure", e.Procedure).Str("caller", e.AuthID).Msg("an entry of the audit is in memory only")
+		// The journal has told that it cannot be written.
+		l.cfg.Log.Debug().Err(err).Str("procedure", e.Procedure).Str("caller", e.AuthID).Msg("an entry of the audit is in memory only")
 	}
 }
 
@@ -149,7 +150,7 @@ func (l *Log) settle(name string, now time.Time) {
 	e.Count = r.more
 	r.more = 0
 	if err := l.append(l.streams[name], e, now); err != nil {
-		l.cfg.Log.Error().Err(err).Msg("refusals of the audit are in memory only")
+		l.cfg.Log.Debug().Err(err).Msg("refusals of the audit are in memory only")
 	}
 }
 

@@ -26,10 +26,11 @@
 //   - A damaged file costs the records that were damaged; numbers that it may
 //     have held are not given again. An end in the middle of a write costs
 //     nothing but what was not flushed.
-//   - On a disk that is full, one old segment makes room for each write. Where
-//     that does not help, or the disk fails, the newest records stay in memory and
-//     the oldest of them are lost and counted; writing is tried again from time to
-//     time. That is logged once, and once more when it is over.
+//   - On a disk that is full, old segments make room, but no more of them than the
+//     journal itself fills again, or one in Config.Retry. Where that does not help,
+//     or the disk fails, the newest records stay in memory and the oldest of them
+//     are lost and counted; writing is tried again from time to time. That is
+//     logged once, and once more when it is over.
 //   - Files are 0600, folders 0700. No name of a stream leads out of the folder.
 //   - Everything may be called from any number of goroutines. Readers see what is
 //     there when they begin, without holding up who appends. Two journals must

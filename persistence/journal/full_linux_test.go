@@ -93,3 +93,23 @@ func TestADiskThatOthersFilledCostsRecordsAndNothingElse(t *testing.T) {
 	wantNumbers(t, "when there is room", read(t, s, 0), got)
 	wantNumbers(t, "opened again", read(t, open(t, c).Stream("a"), 0), got)
 }
+
+func TestRoomThatOthersTakeIsNotMadeForEver(t *testing.T) {
+	dir := smallDisk(t)
+	j := open(t, journal.Config{Dir: filepath.Join(dir, "j"), SegmentBytes: 32 << 10, FlushBytes: 4 << 10, Retry: time.Hour})
+	s := j.Stream("a")
+	add(s, 8000)
+	must(t, s.Flush(true))
+	segments := j.Stats().Bytes / (32 << 10)
+	for range 50 {
+		fill(t, dir)
+		add(s, 10)
+		_ = s.Flush(true)
+	}
+	oldest, _ := s.Bounds()
+	if gone := float64(oldest-1) / 8000 * float64(segments); oldest < 2 || gone > 3 {
+		t.Errorf("about %.1f of %d segments are gone; want one", gone, segments)
+	}
+	got := read(t, s, 8450)
+	wantNumbers(t, "the newest", got, upTo(8450, 8500))
+}

@@ -59,9 +59,20 @@ type Journal struct {
 	evicting sync.Mutex   // one at a time makes room; before any lock of a stream
 	buffered atomic.Int64 // bytes that are in no file yet
 	lost     atomic.Uint64
+	wrote    atomic.Int64
 	pages    atomic.Uint64
 	files    atomic.Uint64
-	failing  atomic.Bool
+	failing  atomic.Int64 // streams that cannot be written now
+
+	room room
+}
+
+// room is what was made on a full disk.
+type room struct {
+	mu    sync.Mutex
+	at    time.Time
+	freed int64
+	wrote int64 // so many bytes had been written by then
 }
 
 // Open finds the streams in a folder. It does not fail: what cannot be read or
@@ -231,10 +242,27 @@ func (j *Journal) evict() {
 	}
 }
 
-// makeRoom deletes one segment that is not a stream's newest, on a full disk.
+// makeRoom deletes one segment that is not a stream's newest, on a full disk. It
+// does not go on for as long as somebody else takes the room that was made: all
+// that is kept would go, and help nobody.
 func (j *Journal) makeRoom() bool {
+	r := &j.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, wrote := time.Now(), j.wrote.Load()
+	if wrote-r.wrote < r.freed/2 && now.Sub(r.at).Abs() < j.cfg.Retry {
+		return false
+	}
 	_, largest := j.largest((*Stream).evictable)
-	return largest != nil && largest.dropOldest()
+	if largest == nil {
+		return false
+	}
+	before := largest.bytes()
+	if !largest.dropOldest() {
+		return false
+	}
+	r.at, r.wrote, r.freed = now, wrote, before-largest.bytes()
+	return true
 }
 
 // largest finds the stream that has the most of something, nil where all have
@@ -250,12 +278,12 @@ func (j *Journal) largest(of func(*Stream) int64) (total int64, largest *Stream)
 	return total, largest
 }
 
-// went notes how a write went, and says so when that is news.
-func (j *Journal) went(name string, err error) {
-	switch failed := err != nil; {
-	case failed && j.failing.CompareAndSwap(false, true):
+// went notes how a stream's write went, and says so when that is news for all.
+func (j *Journal) went(name string, failed bool, err error) {
+	switch {
+	case err != nil && !failed && j.failing.Add(1) == 1:
 		j.cfg.Log.Error().Err(err).Str("stream", name).Msg("the journal cannot be written; the newest records are kept in memory")
-	case !failed && j.failing.CompareAndSwap(true, false):
+	case err == nil && failed && j.failing.Add(-1) == 0:
 		j.cfg.Log.Info().Uint64("lost", j.lost.Load()).Msg("the journal is written again")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reagent/filesystem"
@@ -23,7 +24,7 @@ type Stream struct {
 
 	syncing sync.Mutex // brings files to the disk; before files
 	files   sync.Mutex // reads and writes the newest segment's file; before mu
-	loaded  bool       // guarded by files
+	loaded  atomic.Bool
 
 	mu       sync.Mutex
 	id, name string
@@ -224,6 +225,7 @@ func (s *Stream) write(asked bool) error {
 	err := s.put(c, next)
 
 	s.mu.Lock()
+	failed := !s.retry.IsZero()
 	s.writing, s.retry = chunk{}, time.Time{}
 	if err != nil {
 		s.retry = time.Now().Add(s.j.cfg.Retry)
@@ -242,7 +244,7 @@ func (s *Stream) write(asked bool) error {
 	s.mu.Unlock()
 	s.files.Unlock()
 
-	s.j.went(name, err)
+	s.j.went(name, failed, err)
 	s.j.evict()
 	if err != nil {
 		return fmt.Errorf("write the journal of %q: %w", name, err)
@@ -329,6 +331,7 @@ func (s *Stream) wrote(first uint64, from int64, n int) {
 	if !slices.Contains(s.unsynced, first) {
 		s.unsynced = append(s.unsynced, first)
 	}
+	s.j.wrote.Add(int64(n))
 	s.j.pages.Add(uint64((blocks(from+int64(n)) - from/block*block) / block))
 }
 
@@ -504,7 +507,11 @@ func (s *Stream) remove() error {
 		return fmt.Errorf("remove the journal of %q: %w", s.name, err)
 	}
 	s.j.buffered.Add(-int64(len(s.buf.frames)))
-	s.loaded = true
+	if !s.retry.IsZero() {
+		s.retry = time.Time{}
+		s.j.failing.Add(-1)
+	}
+	s.loaded.Store(true)
 	s.id, s.next, s.stored = newID(), 1, 1
 	s.older, s.newest, s.marks, s.sealed = nil, segment{}, nil, false
 	s.buf, s.unsynced = chunk{}, nil
@@ -550,6 +557,9 @@ func (s *Stream) find() bool {
 // for the first time: what number comes next, and where the file ends that is
 // sound.
 func (s *Stream) load(name string) {
+	if s.loaded.Load() {
+		return
+	}
 	s.files.Lock()
 	defer s.files.Unlock()
 	s.mu.Lock()
@@ -557,10 +567,10 @@ func (s *Stream) load(name string) {
 	if s.name == "" {
 		s.name = name
 	}
-	if s.loaded {
+	if s.loaded.Load() {
 		return
 	}
-	s.loaded = true
+	defer s.loaded.Store(true)
 	if s.newest.first == 0 {
 		return
 	}
