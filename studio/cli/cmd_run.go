@@ -77,9 +77,22 @@ func run() Command {
 					return err
 				}
 			}
-			return newRunner(c, d, question, r.timeout).run(ctx)
+			return (&runner{c: c, device: d, question: question, where: r.where(), timeout: r.timeout}).run(ctx)
 		},
 	}
+}
+
+// where are the flags that say inside which app.
+func (r runFlags) where() (flags string) {
+	for _, f := range []struct {
+		given bool
+		text  string
+	}{{r.app != "", " --app " + r.app}, {r.dev, " --dev"}, {r.service != "", " --service " + r.service}} {
+		if f.given {
+			flags += f.text
+		}
+	}
+	return flags
 }
 
 // question is the argument of run_command, but for the container.
@@ -89,7 +102,7 @@ func (r runFlags) question(c *Call) (map[string]any, error) {
 	case r.id != "" && (len(argv) > 0 || r.shell != ""):
 		return nil, usage("--id asks for what was begun: leave CMD and --shell away")
 	case r.id != "":
-		return map[string]any{"id": r.id, "encoding": "base64"}, nil
+		return map[string]any{"id": r.id, "encoding": "base64", "detach": true}, nil
 	case len(argv) > 0 && r.shell != "":
 		return nil, usage("a command or --shell, not both")
 	case len(argv) == 0 && r.shell == "":

@@ -34,6 +34,7 @@ type worker struct {
 	calls   []map[string]any
 	fail    error // of calls, in the middle of them
 	lose    int   // parts that do not arrive
+	swallow int   // one that never does
 	stops   int
 }
 
@@ -97,6 +98,9 @@ func (b *worker) run(ctx context.Context, in map[string]any, send func(any)) (an
 	fetches := in["argv"] == nil && in["shell"] == nil
 	for sent := 0; ; {
 		for ; sent < len(b.parts) && !fetches; sent++ {
+			if b.swallow > 0 && sent == b.swallow {
+				continue
+			}
 			if b.lose > 0 {
 				b.lose--
 				continue
@@ -250,11 +254,12 @@ func TestACommandGoesOnOverLostCalls(t *testing.T) {
 	b.change(func() { b.fail = nil })
 	d.stdout.waitFor(t, "123")
 
-	t.Log("the router drops a part, and the end is near")
+	t.Log("the router drops a part")
 	b.change(func() { b.lose = 1 })
 	b.print("stdout", "4")
 	b.wait(t, "a part is lost", func() bool { return b.lose == 0 })
 	b.print("stdout", "5")
+	d.stdout.waitFor(t, "12345")
 	b.exit(exited(0))
 	if err := end(); err != nil {
 		t.Errorf("run = %v", err)
@@ -268,6 +273,22 @@ func TestACommandGoesOnOverLostCalls(t *testing.T) {
 	}
 	if len(ids) != 1 {
 		t.Errorf("called with the ids %v, want one", ids)
+	}
+}
+
+func TestAPartThatNeverComesIsInTheKeptResult(t *testing.T) {
+	d := logDesk(t)
+	b := d.worker()
+	b.swallow = 1
+	for _, part := range []string{"1", "2", "3"} {
+		b.print("stdout", part)
+	}
+	_, end := d.running(t, "x")
+	d.stdout.waitFor(t, "1")
+	b.wait(t, "it is asked again", func() bool { return len(b.calls) == triesOfAPart+1 })
+	b.exit(exited(0))
+	if err := end(); err != nil || d.stdout.String() != "123" {
+		t.Errorf("run = %v, printed %q", err, d.stdout.String())
 	}
 }
 
@@ -333,7 +354,7 @@ func TestWhatBecameOfACommandIsAskedLater(t *testing.T) {
 	if err := d.run(t, "run", "press-07", "--id", id); codeOfExit(err) != 4 || d.stdout.String() != "out" || d.stderr.String() != "err" {
 		t.Errorf("run --id = %v, printed %q and %q", err, d.stdout.String(), d.stderr.String())
 	}
-	if in := d.studio.question(t, runOnPress); len(in) != 2 || in["id"] != id {
+	if in := d.studio.question(t, runOnPress); len(in) != 3 || in["id"] != id || in["detach"] != true {
 		t.Errorf("asked %v", in)
 	}
 }
@@ -361,6 +382,25 @@ func TestRunInsideAnApp(t *testing.T) {
 	}
 	if in := d.studio.question(t, runOnPress); in["container_name"] != "prod_1_hello" || in["shell"] != "ls | wc" || in["argv"] != nil {
 		t.Errorf("asked %v", in)
+	}
+	d = logDesk(t)
+	b = d.worker()
+	b.lose = 1
+	b.print("stdout", "kept")
+	interrupt, end := d.running(t, "--app", "hello", "x")
+	b.wait(t, "it runs", func() bool { return b.lose == 0 })
+	interrupt()
+	b.wait(t, "it is stopped", func() bool { return b.stops == 1 })
+	b.exit(protocol.CommandEnd{State: protocol.CommandCanceled})
+	_ = end()
+	if in := d.studio.question(t, stopOnPress); in["container_name"] != "prod_1_hello" {
+		t.Errorf("asked to stop %v, want it where it runs", in)
+	}
+	if last := b.calls[len(b.calls)-1]; last["container_name"] != "prod_1_hello" || last["argv"] != nil || d.stdout.String() != "kept" {
+		t.Errorf("asked for the result of %v and printed %q", last, d.stdout.String())
+	}
+	if told := d.stderr.String(); !strings.Contains(told, "reagent-studio run press-07 --app hello --id ") {
+		t.Errorf("told %q", told)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os/signal"
 	"strings"
 	"sync"
@@ -56,17 +57,15 @@ type runner struct {
 	c        *Call
 	device   device
 	question map[string]any
+	where    string // the flags that say inside which app it runs
 	timeout  time.Duration
 
 	output *spool
 	next   uint64 // number of the part that comes next
-	hole   bool   // a part was lost; what is behind it is in the kept result
+	hole   bool   // a part was lost
+	tries  int    // calls in a row that brought nothing but a hole
 	begun  bool   // the device may have begun it
 	away   bool   // people were told that it is
-}
-
-func newRunner(c *Call, d device, question map[string]any, timeout time.Duration) *runner {
-	return &runner{c: c, device: d, question: question, timeout: timeout}
 }
 
 // run runs the command, or attaches to it, and prints its output.
@@ -138,7 +137,7 @@ func (r *runner) stop(alive context.Context, session Session, asked bool) {
 	}
 	ctx, cancel := context.WithTimeout(alive, stopWithin)
 	defer cancel()
-	_, err := session.Call(ctx, protocol.Procedure(r.device.serial, protocol.StopCommand), []any{map[string]any{"id": r.question["id"]}}, nil)
+	_, err := session.Call(ctx, protocol.Procedure(r.device.serial, protocol.StopCommand), []any{r.about(nil)}, nil)
 	if err == nil {
 		<-ctx.Done()
 	}
@@ -147,9 +146,19 @@ func (r *runner) stop(alive context.Context, session Session, asked bool) {
 	}
 }
 
+// about is a question about the command, which is where it was begun.
+func (r *runner) about(more map[string]any) map[string]any {
+	in := map[string]any{"id": r.question["id"]}
+	if inside := r.question["container_name"]; inside != nil {
+		in["container_name"] = inside
+	}
+	maps.Copy(in, more)
+	return in
+}
+
 // later is the command that asks again.
 func (r *runner) later() string {
-	return fmt.Sprintf("%s run %s --id %s", r.c.Name, r.device.name, r.question["id"])
+	return fmt.Sprintf("%s run %s%s --id %s", r.c.Name, r.device.name, r.where, r.question["id"])
 }
 
 // await calls until there is an answer: the call may be lost with a connection,
@@ -158,8 +167,11 @@ func (r *runner) await(ctx context.Context, session Session) (end protocol.Comma
 	deadline := time.Now().Add(r.timeout + resultsKept)
 	for {
 		end, err := r.attach(ctx, session)
-		if err == nil || ctx.Err() != nil {
+		switch {
+		case err == nil || ctx.Err() != nil:
 			return end, err
+		case errors.Is(err, errHole):
+			continue
 		}
 		if err := r.judge(ctx, err); err != nil {
 			return end, err
@@ -182,6 +194,8 @@ func (r *runner) judge(ctx context.Context, err error) error {
 	case isCutOff(err), errors.Is(err, context.DeadlineExceeded):
 		r.begun = true
 	case isAbsent(err) && r.begun:
+	case mayPass(err) && r.begun: // the agent ends, or begins
+		return nil
 	default:
 		return r.device.explain(ctx, r.c, protocol.RunCommand, err)
 	}
@@ -197,8 +211,17 @@ func (r *runner) attach(ctx context.Context, session Session) (end protocol.Comm
 	ctx, cancel := context.WithTimeout(ctx, r.timeout+answerWithin)
 	defer cancel()
 	uri := protocol.Procedure(r.device.serial, protocol.RunCommand)
-	result, err := session.CallProgress(ctx, uri, []any{r.question}, nil, func(p messenger.Result) { r.part(protocol.Arg(p.Args, 0)) })
+	r.hole = false
+	result, err := session.CallProgress(ctx, uri, []any{r.question}, nil, func(p messenger.Result) {
+		if r.part(protocol.Arg(p.Args, 0)); r.hole && r.tries < triesOfAPart {
+			cancel() // the command does not mind; another call begins at the beginning
+		}
+	})
 	if err != nil {
+		if r.hole && errors.Is(err, context.Canceled) {
+			r.tries++
+			err = errHole
+		}
 		return end, err
 	}
 	if err := protocol.Decode(protocol.Arg(result.Args, 0), &end); err != nil {
@@ -220,6 +243,12 @@ func (r *runner) back() {
 	}
 }
 
+var errHole = errors.New("a part of the output was lost")
+
+// triesOfAPart is how often a part that did not come is asked for again, before
+// the end of the command is awaited: the kept result has it.
+const triesOfAPart = 3
+
 // part prints a part of the output, unless it was printed before or is behind one
 // that was lost.
 func (r *runner) part(arg any) {
@@ -235,6 +264,7 @@ func (r *runner) part(arg any) {
 		r.hole = true
 	case !r.hole:
 		r.next++
+		r.tries = 0
 		r.output.add(chunk.Stream, data)
 	}
 }
@@ -248,12 +278,12 @@ func (r *runner) whole(end protocol.CommandEnd) bool {
 // fetch asks for the kept result, which has what was lost on its way.
 func (r *runner) fetch(ctx context.Context, session Session, uri string, end *protocol.CommandEnd) {
 	var kept protocol.CommandEnd
-	result, err := session.Call(ctx, uri, []any{map[string]any{"id": r.question["id"], "encoding": "base64"}}, nil)
+	result, err := session.Call(ctx, uri, []any{r.about(map[string]any{"encoding": "base64", "detach": true})}, nil)
 	if err == nil {
 		err = protocol.Decode(protocol.Arg(result.Args, 0), &kept)
 	}
 	if err != nil || kept.Stdout == nil {
-		r.c.say("a part of the output was lost on its way")
+		r.c.say("-- a part of the output was lost on its way")
 		return
 	}
 	end.Stdout, end.Stderr = kept.Stdout, kept.Stderr
