@@ -18,6 +18,7 @@ import (
 
 	"reagent/agent/apps"
 	"reagent/agent/disk"
+	"reagent/agent/terminal"
 	"reagent/config"
 	"reagent/container"
 	"reagent/persistence/device"
@@ -36,6 +37,7 @@ type Timing struct {
 	Trim       time.Duration // after the start, memory that is not needed any more is given back
 	Disk       disk.Limits
 	DiskWaits  disk.Waits
+	Terminals  terminal.Limits
 	FirstLook  time.Duration // apps wait for the first look at the disks at most so long
 }
 

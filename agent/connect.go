@@ -31,6 +31,7 @@ type greeting struct {
 	learnt     *learnt
 	apps       appList
 	logs       interface{ Online(context.Context) }
+	shells     interface{ Online() }
 	status     statusReporter
 	probe      messenger.Handler // of wamp_connection_established
 	machine    func() protocol.DeviceArchitecture
@@ -69,6 +70,7 @@ func (g *greeting) run(ctx context.Context, link *messenger.Link) error {
 		return messenger.ErrRejoin // the list was another project's
 	}
 	g.apps.Online()
+	g.shells.Online()
 	g.waitForEngine(ctx)
 	empty := false
 	if wishes != nil {

@@ -125,6 +125,10 @@ type noLogs struct{}
 
 func (noLogs) Online(context.Context) {}
 
+type noShells struct{}
+
+func (noShells) Online() {}
+
 // startDevice runs a session with the product's greeting for the device 7-42.
 func startDevice(t *testing.T, url string) (*greeting, *appsDouble, *messenger.Session) {
 	t.Helper()
@@ -148,7 +152,7 @@ func startDevice(t *testing.T, url string) (*greeting, *appsDouble, *messenger.S
 	close(apps.ready)
 	host := system.New()
 	g := &greeting{
-		log: zerolog.Nop(), studio: backend{s}, file: cfg.DeviceFile, learnt: &learnt{}, apps: apps, logs: noLogs{}, probe: hello,
+		log: zerolog.Nop(), studio: backend{s}, file: cfg.DeviceFile, learnt: &learnt{}, apps: apps, logs: noLogs{}, shells: noShells{}, probe: hello,
 		status: telemetry.New(telemetry.Config{
 			Device:  func() (uint64, uint64) { id := cfg.DeviceFile.Identity(); return id.SwarmKey, id.DeviceKey },
 			Machine: host, BaseURL: func(string) {}, Log: zerolog.Nop(),

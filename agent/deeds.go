@@ -64,6 +64,11 @@ var (
 		unless: func(a map[string]any) bool { return a["phase"] == transferData },
 	}
 	pruning = &deed{shows: []string{"all"}, synced: true}
+	// Of shells, begin and end are told by agent/terminal.
+	shell          = &deed{told: true}
+	containerShell = &deed{target: at("containerName"), told: true}
+	ofSession      = &deed{shows: []string{"sessionID"}, told: true}
+	endOfSession   = &deed{shows: []string{"sessionID"}}
 )
 
 // transferData stands for what is neither the begin nor the end of an upload.
@@ -113,7 +118,7 @@ func callerOf(inv messenger.Invocation, account uint64) (authid, role string, fo
 	if !inv.Disclosed {
 		return "", "", nil
 	}
-	if account != 0 && isSystem(inv) {
+	if account != 0 && isSystem(inv.Caller, inv.CallerRole) {
 		forAccount = &account
 	}
 	return inv.Caller, inv.CallerRole, forAccount

@@ -71,7 +71,7 @@ func (d *dispatcher) admit(ctx context.Context, p procedure, inv messenger.Invoc
 	if !inv.Disclosed {
 		return 0, refusal(p, "the router does not tell who calls")
 	}
-	system := isSystem(inv)
+	system := isSystem(inv.Caller, inv.CallerRole)
 	switch {
 	case !system && p.needs == onlySystem:
 		return 0, refusal(p, "")
@@ -101,11 +101,11 @@ func (d *dispatcher) admit(ctx context.Context, p procedure, inv messenger.Invoc
 
 // isSystem reports whether the backend calls. A role that the router discloses
 // decides alone: a name can be anybody's.
-func isSystem(inv messenger.Invocation) bool {
-	if inv.CallerRole != "" {
-		return inv.CallerRole == protocol.RoleSystem
+func isSystem(authid, role string) bool {
+	if role != "" {
+		return role == protocol.RoleSystem
 	}
-	return inv.Caller == protocol.AuthIDSystem
+	return authid == protocol.AuthIDSystem
 }
 
 // actsFor finds the account for which the system says that it calls, present or

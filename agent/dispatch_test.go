@@ -35,6 +35,10 @@ var contractNeeds = map[string]protocol.Privilege{
 	"get_network_metadata":        protocol.Read,
 	"get_ipv4_addresses":          protocol.Read,
 	"prune_images":                protocol.Maintain,
+	"init_device_terminal":        protocol.Maintain,
+	"request_terminal_session":    protocol.Develop,
+	"start_terminal_session":      protocol.Develop,
+	"stop_terminal_session":       protocol.Develop,
 
 	// extensions of ours
 	"follow_app_logs": protocol.Read,
@@ -171,7 +175,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 
 				want := p.needs == anybody || p.needs == onlySystem && c.system || p.needs != onlySystem && c.user
 				if p.itself { // requestor_account_key is the wish's
-					want = isSystem(c.inv) && c.inv.Disclosed
+					want = isSystem(c.inv.Caller, c.inv.CallerRole) && c.inv.Disclosed
 				}
 				denial := p.denial
 				if c.name == failing && strings.HasPrefix(p.name, "query_") && !p.ours {

@@ -84,6 +84,7 @@ type deps struct {
 	machine    machineStats
 	addresses  addressLister
 	audit      auditQuerier
+	terminals  terminals
 }
 
 // procedures is the table (wire §5.2 with the gates of its Appendix A, design
@@ -103,6 +104,10 @@ func procedures(d deps) []procedure {
 		{name: protocol.QueryAppLogs, needs: protocol.Read, denial: denied + " to query app logs", unverified: unverified, handle: typed(queryAppLogs(d.appLogs))},
 		{name: protocol.FollowAppLogs, needs: protocol.Read, denial: denied + " to follow app logs", handle: followAppLogs(d.follow), ours: true},
 		{name: protocol.QueryDeviceLogs, needs: protocol.Read, denial: denied + " to query device logs", unverified: unverified, handle: typed(queryDeviceLogs(d.ownLog))},
+		{name: protocol.InitDeviceTerminal, needs: protocol.Maintain, denial: toStartATerminal, handle: initDeviceTerminal(d.terminals), deed: shell},
+		{name: protocol.RequestTerminal, needs: protocol.Develop, denial: toStartATerminal, handle: requestTerminalSession(d.terminals), deed: containerShell},
+		{name: protocol.StartTerminal, needs: protocol.Develop, denial: toStartATerminal, handle: startTerminalSession(d.terminals), deed: ofSession},
+		{name: protocol.StopTerminal, needs: protocol.Develop, denial: toStartATerminal, handle: stopTerminalSession(d.terminals), deed: endOfSession},
 		{name: protocol.GetAgentMetadata, needs: protocol.Read, denial: denied + " to get agent metadata", handle: typed(getAgentMetadata(d.about))},
 		{name: protocol.GetStorageData, needs: protocol.Read, denial: denied + " to get storage data", handle: typed(getStorageData(d.machine))},
 		{name: protocol.GetNetworkMetadata, needs: protocol.Read, denial: denied + " to get network metadata", handle: getNetworkMetadata(d.addresses)},

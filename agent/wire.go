@@ -18,6 +18,7 @@ import (
 	"reagent/agent/logs"
 	"reagent/agent/ownlog"
 	"reagent/agent/telemetry"
+	"reagent/agent/terminal"
 	"reagent/config"
 	"reagent/container"
 	"reagent/messenger"
@@ -107,13 +108,18 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		Log: log,
 	})
 	deviceKeys := func() (swarm, device uint64) { id := file.Identity(); return id.SwarmKey, id.DeviceKey }
-	probe := declare(session, &dispatcher{serial: serial, log: log, device: deviceKeys, may: studio.may, audit: trail}, procedures(deps{
+	admitted := &dispatcher{serial: serial, log: log, device: deviceKeys, may: studio.may, audit: trail}
+	shells := terminal.New(terminal.Config{
+		Serial: serial, Link: session, Engine: engine, Offer: offerResize(session, admitted), Notify: noteShells(trail),
+		DeviceShell: cfg.Policy.Terminals, User: cfg.Policy.TerminalUser, Limits: timing.Terminals, Log: log,
+	})
+	probe := declare(session, admitted, procedures(deps{
 		serial: serial,
 		about: about{
 			version: release.Version, arch: baseArch(), variant: release.Variant(), serial: serial, os: host.OS,
 		},
 		apps: all, uploads: all, ports: all, containers: engine, images: engine, prune: superfluous, past: appLogs, machine: host, addresses: host,
-		audit: trail, appLogs: appLogs, follow: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}),
+		audit: trail, appLogs: appLogs, follow: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}), terminals: shells,
 	}))
 	beats = telemetry.New(telemetry.Config{
 		Device:    deviceKeys,
@@ -127,7 +133,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		Log: log,
 	})
 	greet := &greeting{
-		log: log, studio: studio, file: file, learnt: learnt, apps: all, logs: appLogs, probe: probe, status: beats,
+		log: log, studio: studio, file: file, learnt: learnt, apps: all, logs: appLogs, shells: shells, probe: probe, status: beats,
 		machine:    func() protocol.DeviceArchitecture { return architecture(host) },
 		engineWait: timing.EngineWait, callLimit: timing.CallLimit,
 		stays: make(chan stay, 1),
@@ -145,6 +151,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			{"logs", appLogs.Run},
 			{"log files", printed.Run},
 			{"audit", trail.Run},
+			{"terminals", shells.Run},
 			{"status file", status.run},
 			{"memory", trimmer{first: timing.Trim, every: 20 * timing.Trim}.run},
 		},

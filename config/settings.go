@@ -145,10 +145,10 @@ var flags = []group{
 	{"Policy: what this device allows; nothing on the network changes it", []setting{
 		{flag: "policyCommands", key: "policy.commands", help: "Remote commands may run.",
 			bind: func(d *draft) value { return (*boolValue)(&d.Policy.Commands) }, fixed: "false", marks: idle},
-		{flag: "policyTerminals", key: "policy.terminals", help: "Terminals on this machine may be opened.",
-			bind: func(d *draft) value { return (*boolValue)(&d.Policy.Terminals) }, fixed: "true", marks: idle},
+		{flag: "policyTerminals", key: "policy.terminals", help: "Shells of this machine may be opened; those in containers may be anyway.",
+			bind: func(d *draft) value { return (*boolValue)(&d.Policy.Terminals) }, fixed: "true"},
 		{flag: "policyTerminalUser", key: "policy.terminal_user", arg: "NAME", help: "User of such terminals.", note: "the agent's own user",
-			bind: func(d *draft) value { return (*textValue)(&d.Policy.TerminalUser) }, marks: idle},
+			bind: func(d *draft) value { return (*textValue)(&d.Policy.TerminalUser) }},
 		{flag: "policyPrivilegedApps", key: "policy.privileged_apps", help: "Apps run privileged, with the machine's devices.",
 			bind: func(d *draft) value { return (*boolValue)(&d.Policy.PrivilegedApps) }, fixed: "true"},
 		{flag: "policyManageHost", key: "policy.manage_host", help: "The agent may bound the logs of the engine (daemon.json) and of the journal, and, when the disk runs low, clear old journal and downloaded packages.",

@@ -1,0 +1,89 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+
+	"reagent/container"
+	"reagent/protocol"
+)
+
+// An engine runs programs in containers; container.Engine is one.
+type engine interface {
+	Exec(ctx context.Context, idOrName string, s container.ExecSpec) (*container.Exec, error)
+	HasFile(ctx context.Context, idOrName, path string) (bool, error)
+}
+
+// system opens the shells of this machine.
+type system struct {
+	user   string // of the device's shell; "" = the agent's own
+	engine engine
+}
+
+// containerShells are what is looked for in a container, the best first (wire
+// §9.1). The last is started without a look.
+var containerShells = []string{
+	"/bin/zsh", "/usr/bin/zsh", "/usr/local/bin/zsh",
+	"/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash",
+	"/bin/sh", "/usr/bin/sh", "/busybox/sh", "/bin/ash",
+	"sh",
+}
+
+var errNoContainer = &protocol.Error{Code: protocol.CodeNotFound, Text: "container not found"}
+
+// container starts the best shell of a running container.
+func (s system) container(ctx context.Context, name string) (shell, error) {
+	path, err := s.bestShell(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	// The stream outlives the call that asks for it.
+	x, err := s.engine.Exec(context.WithoutCancel(ctx), name, container.ExecSpec{
+		Argv: []string{path}, Env: []string{"TERM=" + terminalType},
+		TTY: true, Stdin: true, Height: firstHeight, Width: firstWidth,
+	})
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return execShell{x}, nil
+}
+
+func (s system) bestShell(ctx context.Context, name string) (string, error) {
+	last := len(containerShells) - 1
+	for _, path := range containerShells[:last] {
+		there, err := s.engine.HasFile(ctx, name, path)
+		switch {
+		case err != nil:
+			return "", refusal(err)
+		case there:
+			return path, nil
+		}
+	}
+	return containerShells[last], nil
+}
+
+// refusal gives the contract's text to what it has one for.
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, container.ErrNotFound):
+		return errNoContainer
+	case errors.Is(err, container.ErrNoProgram):
+		return &protocol.Error{Code: protocol.CodeUnsupported, Text: "there is no shell in this container: " + err.Error()}
+	}
+	return err
+}
+
+// An execShell is a shell in a container.
+type execShell struct{ *container.Exec }
+
+// Wait is over with the shell; its exit code means nothing here.
+func (x execShell) Wait(ctx context.Context) error {
+	_, err := x.Exec.Wait(ctx)
+	return err
+}
+
+// Close ends the stream.
+func (x execShell) Close() error {
+	x.Exec.Close()
+	return nil
+}

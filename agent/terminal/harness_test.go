@@ -1,0 +1,388 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"reagent/messenger"
+	"reagent/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	serial   = "sn-1"
+	patience = time.Minute
+)
+
+// join joins a router and stays until the test ends.
+func join(t *testing.T, url, authid, format string, declare func(*messenger.Session), online func()) *messenger.Session {
+	t.Helper()
+	s, err := messenger.New(messenger.Config{
+		URL: url, Realm: protocol.RealmDevices, Serializations: []string{format},
+		Identity: func() (string, string) { return authid, "secret" },
+		MinRetry: 10 * time.Millisecond, MaxRetry: 50 * time.Millisecond,
+		EventQueue: 8192,
+		Log:        zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if declare != nil {
+		declare(s)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done, up := make(chan error, 1), make(chan struct{}, 100)
+	go func() {
+		done <- s.Run(ctx, func(ctx context.Context, link *messenger.Link) error {
+			err := link.Apply(ctx)
+			if online != nil {
+				online()
+			}
+			up <- struct{}{}
+			return err
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	select {
+	case <-up:
+	case <-time.After(patience):
+		t.Fatalf("%s does not join", authid)
+	}
+	return s
+}
+
+// startDevice runs a device's terminals on a router. stop ends them.
+func startDevice(t *testing.T, url, format string, configure func(*Config)) (m *Manager, stop func()) {
+	t.Helper()
+	var session *messenger.Session
+	session = join(t, url, "7-42", format, func(s *messenger.Session) {
+		cfg := Config{
+			Serial: serial, Link: s, DeviceShell: true,
+			Offer: func(r Resize) func() {
+				return s.Declare(r.URI, nil, func(ctx context.Context, inv messenger.Invocation) messenger.Outcome {
+					if err := r.Handle(ctx, Caller{AuthID: inv.Caller, Role: inv.CallerRole}, inv.Args); err != nil {
+						return messenger.Outcome{Error: protocol.ErrorContract, Args: []any{map[string]any{"error": err.Error()}}}
+					}
+					return messenger.Outcome{}
+				})
+			},
+			Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),
+		}
+		if configure != nil {
+			configure(&cfg)
+		}
+		m = newManager(cfg, atHome(t, cfg))
+	}, func() { m.Online() })
+	_ = session
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	for { // Run has begun
+		m.mu.Lock()
+		running := m.ctx != nil
+		m.mu.Unlock()
+		if running {
+			return m, stop
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// A screen is a client of a terminal: what it has got of the output.
+type screen struct {
+	t       *testing.T
+	session *messenger.Session
+	names   protocol.TerminalSession
+
+	mu     sync.Mutex
+	got    strings.Builder
+	events []messenger.Event
+	eofs   int
+	grown  chan struct{}
+}
+
+// look subscribes to a session's output.
+func look(t *testing.T, by *messenger.Session, names protocol.TerminalSession) *screen {
+	t.Helper()
+	s := &screen{t: t, session: by, names: names, grown: make(chan struct{}, 1)}
+	withdraw := by.DeclareTopic(names.DataTopic, "", s.take)
+	t.Cleanup(withdraw)
+	if err := by.Settle(t.Context(), names.DataTopic); err != nil {
+		t.Fatalf("subscribe: %v", err)
+	}
+	return s
+}
+
+func (s *screen) take(_ context.Context, e messenger.Event) {
+	p, ok := protocol.TerminalBytes(protocol.Arg(e.Args, 0), strings.Contains(s.names.DataTopic, ".term_data."))
+	if !ok {
+		s.t.Errorf("an event without output: %v", e.Args)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.events = append(s.events, e); string(p) == protocol.TerminalEOF {
+		s.eofs++
+	} else {
+		s.got.Write(p)
+	}
+	select {
+	case s.grown <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until the output holds text.
+func (s *screen) wait(text string) {
+	s.t.Helper()
+	s.until("the output holds "+text, func() bool { return strings.Contains(s.got.String(), text) })
+}
+
+func (s *screen) waitEOF() {
+	s.t.Helper()
+	s.until("the end", func() bool { return s.eofs > 0 })
+}
+
+func (s *screen) until(what string, holds func() bool) {
+	s.t.Helper()
+	late := time.After(patience)
+	for {
+		s.mu.Lock()
+		ok := holds()
+		s.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-s.grown:
+		case <-late:
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			got := s.got.String()
+			s.t.Fatalf("not within %v: %s; there are %d bytes, the last %q", patience, what, len(got), got[max(0, len(got)-500):])
+		}
+	}
+}
+
+func (s *screen) text() string { s.mu.Lock(); defer s.mu.Unlock(); return s.got.String() }
+
+// write publishes keystrokes.
+func (s *screen) write(text string) { write(s.t, s.session, s.names, text, nil) }
+
+func write(t *testing.T, by *messenger.Session, names protocol.TerminalSession, text string, kwargs map[string]any) {
+	t.Helper()
+	if err := by.Publish(t.Context(), names.WriteTopic, map[string]any{"acknowledge": true}, []any{text}, kwargs); err != nil {
+		t.Fatalf("type %q: %v", text, err)
+	}
+}
+
+func resize(t *testing.T, by *messenger.Session, names protocol.TerminalSession, args ...any) string {
+	t.Helper()
+	_, err := by.Call(t.Context(), names.ResizeTopic, args, nil)
+	var refused *messenger.CallError
+	if errors.As(err, &refused) {
+		return refused.Text()
+	}
+	if err != nil {
+		t.Fatalf("resize: %v", err)
+	}
+	return ""
+}
+
+func size(height, width any) map[string]any { return map[string]any{"height": height, "width": width} }
+
+// A fakeShell prints what it is told to.
+type fakeShell struct {
+	in, out *io.PipeReader
+	type_   *io.PipeWriter // its input
+	print   *io.PipeWriter
+	exited  chan struct{}
+	exit    func()
+	sizes   chan [2]uint16
+	deaf    bool // does not exit by ^D
+}
+
+func newFakeShell() *fakeShell {
+	f := &fakeShell{exited: make(chan struct{}), sizes: make(chan [2]uint16, 10)}
+	f.in, f.type_ = io.Pipe()
+	f.out, f.print = io.Pipe()
+	f.exit = sync.OnceFunc(func() { close(f.exited); f.print.Close() })
+	return f
+}
+
+func (f *fakeShell) Read(p []byte) (int, error) { return f.out.Read(p) }
+
+func (f *fakeShell) Write(p []byte) (int, error) {
+	if strings.HasSuffix(string(p), "\x04") && !f.deaf {
+		f.exit()
+		return len(p), nil
+	}
+	return f.print.Write(p) // echo
+}
+
+func (f *fakeShell) Resize(_ context.Context, h, w uint16) error {
+	f.sizes <- [2]uint16{h, w}
+	return nil
+}
+
+func (f *fakeShell) Wait(ctx context.Context) error {
+	select {
+	case <-f.exited:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *fakeShell) End(context.Context) error { f.exit(); return nil }
+
+func (f *fakeShell) Close() error {
+	f.out.CloseWithError(io.ErrClosedPipe)
+	f.in.CloseWithError(io.ErrClosedPipe)
+	return nil
+}
+
+// fakeShells makes them.
+type fakeShells struct {
+	mu   sync.Mutex
+	made []*fakeShell
+	err  error
+	deaf bool
+}
+
+func (f *fakeShells) device(context.Context) (shell, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	s := newFakeShell()
+	s.deaf = f.deaf
+	f.made = append(f.made, s)
+	return s, nil
+}
+
+func (f *fakeShells) container(ctx context.Context, _ string) (shell, error) { return f.device(ctx) }
+
+func (f *fakeShells) last() *fakeShell {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.made[len(f.made)-1]
+}
+
+// A fakeLink is a router without a network, for time that passes at once.
+type fakeLink struct {
+	mu        sync.Mutex
+	handlers  map[string]messenger.EventHandler
+	offered   map[string]Resize
+	published []publication
+	watchers  any   // the answer of wamp.subscription.match
+	denied    error // … or its refusal
+	fails     error // of publications
+	asked     int
+}
+
+type publication struct {
+	topic   string
+	options map[string]any
+	args    []any
+	kwargs  map[string]any
+}
+
+func newFakeLink() *fakeLink {
+	return &fakeLink{handlers: map[string]messenger.EventHandler{}, offered: map[string]Resize{}, watchers: []any{uint64(5)}}
+}
+
+func (l *fakeLink) Publish(_ context.Context, topic string, options map[string]any, args []any, kwargs map[string]any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fails == nil {
+		l.published = append(l.published, publication{topic, options, args, kwargs})
+	}
+	return l.fails
+}
+
+func (l *fakeLink) Call(context.Context, string, []any, map[string]any) (messenger.Result, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
+	return messenger.Result{Args: []any{l.watchers}}, l.denied
+}
+
+func (l *fakeLink) DeclareTopic(uri, _ string, h messenger.EventHandler) func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.handlers[uri] = h
+	return func() { l.mu.Lock(); defer l.mu.Unlock(); delete(l.handlers, uri) }
+}
+
+func (l *fakeLink) Settle(context.Context, ...string) error { return nil }
+
+func (l *fakeLink) offer(r Resize) func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.offered[r.URI] = r
+	return func() { l.mu.Lock(); defer l.mu.Unlock(); delete(l.offered, r.URI) }
+}
+
+func (l *fakeLink) set(change func(*fakeLink)) { l.mu.Lock(); defer l.mu.Unlock(); change(l) }
+
+// keys brings an event to a session, and reports whether somebody listens.
+func (l *fakeLink) keys(names protocol.TerminalSession, e messenger.Event) bool {
+	l.mu.Lock()
+	h := l.handlers[names.WriteTopic]
+	l.mu.Unlock()
+	if h != nil {
+		h(context.Background(), e)
+	}
+	return h != nil
+}
+
+// output is all that was published on a topic, the end as [eof].
+func (l *fakeLink) output(names protocol.TerminalSession) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b strings.Builder
+	for _, p := range l.published {
+		if p.topic != names.DataTopic {
+			continue
+		}
+		switch v := p.args[0].(type) {
+		case string:
+			b.WriteString(v)
+		case []byte:
+			b.Write(v)
+		}
+	}
+	return strings.ReplaceAll(b.String(), protocol.TerminalEOF, "[eof]")
+}
+
+// fakes runs terminals of fake shells on a fake link; for synctest.
+func fakes(t *testing.T, configure func(*Config, *fakeShells)) (*Manager, *fakeLink, *fakeShells, func()) {
+	link, shells := newFakeLink(), &fakeShells{}
+	cfg := Config{Serial: serial, Link: link, Offer: link.offer, DeviceShell: true, Log: zerolog.Nop()}
+	if configure != nil {
+		configure(&cfg, shells)
+	}
+	m := newManager(cfg, shells)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	return m, link, shells, func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+	}
+}
