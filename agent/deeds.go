@@ -16,6 +16,9 @@ type deed struct {
 	target    func(arguments map[string]any) string                  // nil = the device
 	shows     []string                                               // arguments that are written down …
 	names     []string                                               // … and those of whose values the names alone are
+	// account is the argument that says for which account the studio calls, where
+	// it does not call as that: what may be done, it has settled itself.
+	account string
 	// unless tells which calls change nothing. Refused ones count all the same.
 	unless func(arguments map[string]any) bool
 	// synced: the entry is on the disk before the call is answered. It always is in
@@ -43,10 +46,11 @@ var (
 			return protocol.ContainerName(protocol.Stage(stage), key, name)
 		},
 		shows: []string{
-			"app_key", "app_name", "stage", "target_state", "manually_requested_state", "requestor_account_key", "account_id",
+			"app_key", "app_name", "stage", "target_state", "manually_requested_state", "account_id",
 			"release_key", "new_release_key", "version", "present_version", "newest_version", "request_update", "cancel_transition",
 		},
-		names: []string{"environment"},
+		names:   []string{"environment"},
+		account: "requestor_account_key",
 	}
 	upload = &deed{
 		arguments: func(args []any, _ map[string]any) map[string]any {
@@ -103,6 +107,9 @@ func (t *deed) entry(p procedure, inv messenger.Invocation, account uint64, resu
 	refused := result == protocol.AuditRefused
 	if !refused && t.unless != nil && t.unless(arguments) || t.told && result == protocol.AuditOK {
 		return nil
+	}
+	if t.account != "" {
+		account, _ = protocol.Uint(arguments[t.account])
 	}
 	e := &protocol.AuditEntry{Procedure: p.name, Result: result, Args: t.shown(arguments)}
 	e.AuthID, e.AuthRole, e.ForAccount = callerOf(inv, account)

@@ -94,7 +94,7 @@ func TestEachProcedureIsWrittenDownOrOnlyReads(t *testing.T) {
 }
 
 func TestAnEntrySaysWhoDidWhatForWhomAndHowItWent(t *testing.T) {
-	five := uint64(5)
+	three, five := uint64(3), uint64(5)
 	for name, c := range map[string]struct {
 		procedure string
 		inv       messenger.Invocation
@@ -106,8 +106,8 @@ func TestAnEntrySaysWhoDidWhatForWhomAndHowItWent(t *testing.T) {
 			"app_key": 6, "app_name": "Web", "stage": "PROD", "target_state": "RUNNING", "requestor_account_key": 3,
 			"environment":        map[string]any{"PASSPHRASE": map[string]any{"value": "x"}, "PORT": map[string]any{"value": 1}},
 			"docker_credentials": map[string]any{"reg": map[string]any{"password": "x"}}, "anything": "x",
-		}}, nil, &protocol.AuditEntry{AuthID: "system", AuthRole: "system", Procedure: "request_app_state", Target: "prod_6_web", Result: "ok", Args: map[string]any{
-			"app_key": 6, "app_name": "Web", "stage": "PROD", "target_state": "RUNNING", "requestor_account_key": 3,
+		}}, nil, &protocol.AuditEntry{AuthID: "system", AuthRole: "system", ForAccount: &three, Procedure: "request_app_state", Target: "prod_6_web", Result: "ok", Args: map[string]any{
+			"app_key": 6, "app_name": "Web", "stage": "PROD", "target_state": "RUNNING",
 			"environment": map[string]any{"PASSPHRASE": "***", "PORT": "***"},
 		}}, false},
 		"a wish of a stranger": {"request_app_state", by("3", "user"), nil,
