@@ -99,9 +99,6 @@ func Open(c Config) *Journal {
 	return j
 }
 
-// Dir is where the journal is.
-func (j *Journal) Dir() string { return j.cfg.Dir }
-
 // Run writes what was appended to the files from time to time, until ctx ends.
 func (j *Journal) Run(ctx context.Context) error {
 	// The first pause is a random part, so that a fleet's devices, and a device's

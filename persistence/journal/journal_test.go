@@ -185,7 +185,8 @@ func TestNothingButItsOwnersCanReadAJournal(t *testing.T) {
 
 func TestAChattyStreamEvictsItsOwnRecordsOnly(t *testing.T) {
 	const limit = 256 << 10
-	j := open(t, journal.Config{MaxBytes: limit, SegmentBytes: 16 << 10, FlushBytes: 2 << 10})
+	dir := t.TempDir()
+	j := open(t, journal.Config{Dir: dir, MaxBytes: limit, SegmentBytes: 16 << 10, FlushBytes: 2 << 10})
 	quiet, chatty := j.Stream("quiet"), j.Stream("chatty")
 	for range 200 {
 		add(quiet, 1)
@@ -201,7 +202,7 @@ func TestAChattyStreamEvictsItsOwnRecordsOnly(t *testing.T) {
 	if st := j.Stats(); st.Bytes > limit || st.Bytes < limit*3/4 || st.Lost != 0 {
 		t.Errorf("stats %+v; want about %d bytes and nothing lost", st, limit)
 	}
-	if onDisk := folderSize(t, j); onDisk > limit {
+	if onDisk := folderSize(t, dir); onDisk > limit {
 		t.Errorf("%d bytes on the disk; want at most %d", onDisk, limit)
 	}
 
@@ -220,9 +221,9 @@ func TestAChattyStreamEvictsItsOwnRecordsOnly(t *testing.T) {
 	wantNumbers(t, "quiet beside two", read(t, quiet, 0), upTo(1, 200))
 }
 
-func folderSize(t *testing.T, j *journal.Journal) (n int64) {
+func folderSize(t *testing.T, dir string) (n int64) {
 	t.Helper()
-	must(t, filepath.WalkDir(j.Dir(), func(_ string, d fs.DirEntry, err error) error {
+	must(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			info, err := d.Info()
 			must(t, err)
@@ -258,6 +259,34 @@ func TestManyStreamsStayWithinTheLimit(t *testing.T) {
 		}
 		wantNumbers(t, fmt.Sprint("stream ", n), read(t, s, 0), upTo(oldest, 120))
 	}
+}
+
+func TestAThousandIdleStreamsTakeNoMemory(t *testing.T) {
+	c := journal.Config{Dir: t.TempDir()}
+	j := open(t, c)
+	const streams = 1000
+	for n := range streams {
+		add(j.Stream(fmt.Sprint("prod_", n, "_app")), 1)
+	}
+	must(t, j.Close())
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	again := open(t, c)
+	for n := range streams {
+		add(again.Stream(fmt.Sprint("prod_", n, "_app")), 1)
+	}
+	must(t, again.Close())
+	if took := heap() - before; took > 1500*streams {
+		t.Errorf("%d bytes for each stream; want fewer than 1500", took/streams)
+	}
+	runtime.KeepAlive(j)
+	runtime.KeepAlive(again)
 }
 
 func TestNumbersOutliveTheirRecords(t *testing.T) {
@@ -309,7 +338,8 @@ func TestARemovedStreamBeginsAnew(t *testing.T) {
 }
 
 func TestQuestionsMakeNoStreams(t *testing.T) {
-	j := open(t, journal.Config{})
+	dir := t.TempDir()
+	j := open(t, journal.Config{Dir: dir})
 	if _, there := j.Lookup("a"); there {
 		t.Error("a stream is there that nobody made")
 	}
@@ -321,7 +351,7 @@ func TestQuestionsMakeNoStreams(t *testing.T) {
 	if got, there := j.Lookup("a"); !there || got != s || len(j.Streams()) != 1 {
 		t.Error("a stream with a record is not found")
 	}
-	entries, err := os.ReadDir(j.Dir())
+	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 0 {
 		t.Errorf("before the first flush: %v, %v; want no files", entries, err)
 	}

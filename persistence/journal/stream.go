@@ -34,9 +34,10 @@ type Stream struct {
 	sealed   bool   // nothing may be added to the newest
 	stored   uint64 // all smaller numbers are in files, or nowhere
 	next     uint64
-	writing  chunk // on its way into a file …
-	buf      chunk // … and behind it
-	unsynced []uint64
+	writing  chunk     // on its way into a file …
+	buf      chunk     // … and behind it
+	unsynced []uint64  // segments whose content may not be on the disk
+	unnamed  bool      // nor may their names be
 	retry    time.Time // no write before, unless somebody asks for one
 	grown    chan struct{}
 }
@@ -320,7 +321,7 @@ func (s *Stream) begin(c chunk) error {
 		s.older = append(s.older, last)
 	}
 	seg.size = int64(len(data))
-	s.newest, s.marks, s.sealed = seg, []mark{{c.first, start}}, false
+	s.newest, s.marks, s.sealed, s.unnamed = seg, []mark{{c.first, start}}, false, true
 	s.stored = c.last + 1
 	s.wrote(c.first, 0, len(data))
 	return nil
@@ -373,23 +374,20 @@ func (s *Stream) sync() error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
 	s.mu.Lock()
-	dirty := s.unsynced
-	s.unsynced = nil
+	dirty, unnamed := s.unsynced, s.unnamed
+	s.unsynced, s.unnamed = nil, false
 	s.mu.Unlock()
-	if len(dirty) == 0 {
-		return nil
-	}
-	err := s.syncFiles(dirty)
+	err := s.syncFiles(dirty, unnamed)
 	if err != nil {
 		s.mu.Lock()
-		s.unsynced = append(dirty, s.unsynced...)
+		s.unsynced, s.unnamed = append(dirty, s.unsynced...), s.unnamed || unnamed
 		s.mu.Unlock()
 		return fmt.Errorf("sync the journal of %q: %w", s.Name(), err)
 	}
 	return nil
 }
 
-func (s *Stream) syncFiles(firsts []uint64) error {
+func (s *Stream) syncFiles(firsts []uint64, names bool) error {
 	for _, first := range firsts {
 		f, err := os.OpenFile(s.path(first), os.O_WRONLY, 0)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -405,6 +403,9 @@ func (s *Stream) syncFiles(firsts []uint64) error {
 		if err != nil {
 			return err
 		}
+	}
+	if !names {
+		return nil
 	}
 	return errors.Join(filesystem.SyncFolder(s.dir), filesystem.SyncFolder(s.j.cfg.Dir))
 }
@@ -514,7 +515,7 @@ func (s *Stream) remove() error {
 	s.loaded.Store(true)
 	s.id, s.next, s.stored = newID(), 1, 1
 	s.older, s.newest, s.marks, s.sealed = nil, segment{}, nil, false
-	s.buf, s.unsynced = chunk{}, nil
+	s.buf, s.unsynced, s.unnamed = chunk{}, nil, false
 	if s.grown != nil { // its readers are at another stream now
 		close(s.grown)
 		s.grown = nil
