@@ -71,6 +71,8 @@ var goals = map[string]goal{
 	"calls.rate.ratio":         {AtLeast: 0.90, Why: "of the floor"},
 	"reconnect.cut.registered": {AtMost: 300, Why: "each from a fresh back-off"},
 	"apps.run.ratio":           {AtMost: 1.15, Why: "of docker run"},
+	"logs.follow.lost.20000":   {AtMost: 0.001, Why: "none"},
+	"logs.follow.twice.most":   {AtMost: 0.001, Why: "none"},
 	"twenty.anonymous.peak":    {AtMost: 12, Why: "flat: what is pulled goes through the engine"},
 }
 

@@ -30,6 +30,7 @@ var measurements = []measurement{
 	{"reconnect", "router killed and back; link cut with the router still there", (*lab).reconnect},
 	{"apps", "request RUNNING to container runs and to RUNNING reported, beside docker run", (*lab).transitions},
 	{"twenty", "twenty apps wanted at once: until all run, and the agent's memory meanwhile", (*lab).twenty},
+	{"logs", "lines that an app prints, by its topic and by follow_app_logs: rate, loss, memory, and a call meanwhile", (*lab).logs},
 	{"idle", "memory and CPU without apps", (*lab).idleAlone},
 	{"idle-five", "memory and CPU with five apps", (*lab).idleWithApps},
 }

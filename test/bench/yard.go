@@ -72,15 +72,15 @@ type app struct {
 }
 
 // newApp pushes an image of testenv's small program, with so many bytes of its
-// own that no other image shares.
-func (y *yard) newApp(t *stage, own int) app {
+// own that no other image shares, and what its environment tells the program.
+func (y *yard) newApp(t *stage, own int, env ...string) app {
 	y.apps++
 	a := app{key: y.apps, name: fmt.Sprintf("%s-%d", y.engine.Prefix, y.apps)}
 	a.container = protocol.ContainerName(protocol.Prod, a.key, a.name)
 	a.image = protocol.RegistryImage(y.registry.Host+"/", repository, protocol.Prod, release.Arch(), a.key, a.name) + ":" + appVersion
 	ballast := make([]byte, own)
 	_, _ = rand.Read(ballast) // never fails
-	testenv.PushImage(t, a.image, "", "", testenv.App{Version: a.name, Ballast: ballast})
+	testenv.PushImage(t, a.image, "", "", testenv.App{Version: a.name, Ballast: ballast, Env: env})
 	return a
 }
 

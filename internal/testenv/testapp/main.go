@@ -2,6 +2,8 @@
 // by its environment, so that one binary plays all apps:
 //
 //	TESTAPP_LINES=n           print "line 1" to "line n" at the start
+//	TESTAPP_CHATTER=n         on each SIGUSR1, print n numbered lines of 100 bytes …
+//	TESTAPP_RATE=n            … so many a second (default: as fast as they go)
 //	TESTAPP_EVERY=duration    print "tick 1", "tick 2", … after each duration
 //	TESTAPP_FILL=path         make a file a megabyte longer at each tick
 //	TESTAPP_STDERR=text       print text to the standard error
@@ -16,9 +18,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -63,6 +67,10 @@ func run() error {
 		}
 		go http.Serve(l, handler()) // ends with the process
 	}
+	talk := make(chan os.Signal, 1)
+	if n := number("CHATTER"); n > 0 {
+		signal.Notify(talk, syscall.SIGUSR1)
+	}
 	exit, unhealthy := make(<-chan time.Time), make(<-chan time.Time)
 	if os.Getenv("TESTAPP_EXIT") != "" {
 		exit = time.After(duration("AFTER"))
@@ -86,6 +94,8 @@ func run() error {
 					fmt.Println(err)
 				}
 			}
+		case <-talk:
+			go chatter(os.Stdout, number("CHATTER"), number("RATE")) // ends with the process
 		case <-exit:
 			os.Exit(number("EXIT"))
 		case <-unhealthy:
@@ -100,6 +110,22 @@ func run() error {
 			fmt.Println("not terminated")
 		}
 	}
+}
+
+// chatter prints n lines, perSecond of them each second; 0 = without a pause.
+func chatter(out io.Writer, n, perSecond int) {
+	const bursts = 100 // a second
+	w := bufio.NewWriterSize(out, 32<<10)
+	begun := time.Now()
+	for i := range n {
+		if perSecond > 0 && i%max(1, perSecond/bursts) == 0 {
+			w.Flush()
+			time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / time.Duration(perSecond))))
+		}
+		head := fmt.Sprintf("chatter %07d ", i+1)
+		fmt.Fprintln(w, head+strings.Repeat("x", 99-len(head)))
+	}
+	w.Flush()
 }
 
 func lengthen(path string) error {
