@@ -67,14 +67,6 @@ type Journal struct {
 	room room
 }
 
-// room is what was made on a full disk.
-type room struct {
-	mu    sync.Mutex
-	at    time.Time
-	freed int64
-	wrote int64 // so many bytes had been written by then
-}
-
 // Open finds the streams in a folder. It does not fail: what cannot be read or
 // written is logged, and tried again when it is needed.
 func Open(c Config) *Journal {
@@ -213,66 +205,6 @@ func (j *Journal) all() []*Stream {
 		all = append(all, s)
 	}
 	return all
-}
-
-// segmentLimit is how large a file may become: what MaxBytes has to be divided
-// into must be several pieces for each stream.
-func (j *Journal) segmentLimit() int64 {
-	j.mu.Lock()
-	n := int64(len(j.streams))
-	j.mu.Unlock()
-	return max(min(int64(j.cfg.SegmentBytes), j.cfg.MaxBytes/(4*max(n, 1))), block)
-}
-
-// evict deletes segments until the files fit. No lock of a stream may be held.
-func (j *Journal) evict() {
-	j.evicting.Lock()
-	defer j.evicting.Unlock()
-	for {
-		total, largest := j.largest((*Stream).bytes)
-		if total <= j.cfg.MaxBytes || largest == nil {
-			return
-		}
-		if !largest.dropOldest() && !largest.dropAll() {
-			return
-		}
-	}
-}
-
-// makeRoom deletes one segment that is not a stream's newest, on a full disk. It
-// does not go on for as long as somebody else takes the room that was made: all
-// that is kept would go, and help nobody.
-func (j *Journal) makeRoom() bool {
-	r := &j.room
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now, wrote := time.Now(), j.wrote.Load()
-	if wrote-r.wrote < r.freed/2 && now.Sub(r.at).Abs() < j.cfg.Retry {
-		return false
-	}
-	_, largest := j.largest((*Stream).evictable)
-	if largest == nil {
-		return false
-	}
-	before := largest.bytes()
-	if !largest.dropOldest() {
-		return false
-	}
-	r.at, r.wrote, r.freed = now, wrote, before-largest.bytes()
-	return true
-}
-
-// largest finds the stream that has the most of something, nil where all have
-// none.
-func (j *Journal) largest(of func(*Stream) int64) (total int64, largest *Stream) {
-	most := int64(0)
-	for _, s := range j.all() {
-		n := of(s)
-		if total += n; n > most {
-			most, largest = n, s
-		}
-	}
-	return total, largest
 }
 
 // went notes how a stream's write went, and says so when that is news for all.

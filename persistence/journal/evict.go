@@ -1,0 +1,159 @@
+package journal
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// segmentLimit is how large a file may become: what MaxBytes has to be divided
+// into must be several pieces for each stream.
+func (j *Journal) segmentLimit() int64 {
+	j.mu.Lock()
+	n := int64(len(j.streams))
+	j.mu.Unlock()
+	return max(min(int64(j.cfg.SegmentBytes), j.cfg.MaxBytes/(4*max(n, 1))), block)
+}
+
+// evict deletes segments until the files fit. No lock of a stream may be held.
+func (j *Journal) evict() {
+	j.evicting.Lock()
+	defer j.evicting.Unlock()
+	for {
+		total, largest := j.largest((*Stream).bytes)
+		if total <= j.cfg.MaxBytes || largest == nil {
+			return
+		}
+		if !largest.dropOldest() && !largest.dropAll() {
+			return
+		}
+	}
+}
+
+// makeRoom deletes one segment that is not a stream's newest, on a full disk. It
+// does not go on for as long as somebody else takes the room that was made: all
+// that is kept would go, and help nobody.
+func (j *Journal) makeRoom() bool {
+	r := &j.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, wrote := time.Now(), j.wrote.Load()
+	if wrote-r.wrote < r.freed/2 && now.Sub(r.at).Abs() < j.cfg.Retry {
+		return false
+	}
+	_, largest := j.largest((*Stream).evictable)
+	if largest == nil {
+		return false
+	}
+	before := largest.bytes()
+	if !largest.dropOldest() {
+		return false
+	}
+	r.at, r.wrote, r.freed = now, wrote, before-largest.bytes()
+	return true
+}
+
+// largest finds the stream that has the most of something, nil where all have
+// none.
+func (j *Journal) largest(of func(*Stream) int64) (total int64, largest *Stream) {
+	most := int64(0)
+	for _, s := range j.all() {
+		n := of(s)
+		if total += n; n > most {
+			most, largest = n, s
+		}
+	}
+	return total, largest
+}
+
+// room is what was made on a full disk.
+type room struct {
+	mu    sync.Mutex
+	at    time.Time
+	freed int64
+	wrote int64 // so many bytes had been written by then
+}
+
+// bytes is what the files take.
+func (s *Stream) bytes() (n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.older {
+		n += blocks(seg.size)
+	}
+	return n + blocks(s.newest.size)
+}
+
+// evictable is what the files take that may go on a full disk.
+func (s *Stream) evictable() (n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.older {
+		n += blocks(seg.size)
+	}
+	return n
+}
+
+// dropOldest deletes the oldest segment, unless it is the newest as well.
+func (s *Stream) dropOldest() bool {
+	s.mu.Lock()
+	if len(s.older) == 0 {
+		s.mu.Unlock()
+		return false
+	}
+	first := s.older[0].first
+	s.older = s.older[1:]
+	s.mu.Unlock()
+	s.j.removeFile(s.path(first))
+	return true
+}
+
+// dropAll puts a segment without records in the place of the only one, which
+// says what number comes next. The head stays: it is the newest there is.
+func (s *Stream) dropAll() bool {
+	s.load("")
+	s.files.Lock()
+	defer s.files.Unlock()
+	s.mu.Lock()
+	only := s.newest
+	empty := len(s.older) > 0 || only.first == 0 || only.first == s.stored
+	next := s.stored
+	s.mu.Unlock()
+	if empty {
+		return false
+	}
+	h, _ := s.header(only.first)
+	if err := s.begin(chunk{first: next, last: next - 1, head: h.head}); err != nil {
+		s.j.cfg.Log.Warn().Err(err).Msg("the journal's oldest segment cannot be replaced")
+		return false
+	}
+	return s.dropOldest()
+}
+
+// remove deletes everything and begins anew.
+func (s *Stream) remove() error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	s.files.Lock()
+	defer s.files.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("remove the journal of %q: %w", s.name, err)
+	}
+	s.j.buffered.Add(-int64(len(s.buf.frames)))
+	if !s.retry.IsZero() {
+		s.retry = time.Time{}
+		s.j.failing.Add(-1)
+	}
+	s.loaded.Store(true)
+	s.id, s.next, s.stored = newID(), 1, 1
+	s.older, s.newest, s.marks, s.sealed = nil, segment{}, nil, false
+	s.buf, s.unsynced, s.unnamed = chunk{}, nil, false
+	if s.grown != nil { // its readers are at another stream now
+		close(s.grown)
+		s.grown = nil
+	}
+	return nil
+}
