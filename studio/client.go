@@ -51,6 +51,7 @@ func dial(ctx context.Context, profile protocol.StudioProfile, notices io.Writer
 		Realm:          profile.Realm,
 		Identity:       func() (string, string) { return profile.AuthID, profile.Secret },
 		PingInterval:   5 * time.Second,
+		MaxRetry:       5 * time.Second, // somebody waits
 		ConnectTimeout: 10 * time.Second,
 		Changed:        c.notify(outcome, notices),
 		Log:            zerolog.Nop(), // notices say what people need
