@@ -20,6 +20,7 @@ From nothing to an app on a device:
   %[1]s dev push hello press-07         (builds the folder there and runs it)
   %[1]s publish hello press-07 1.0.0
   %[1]s deploy hello@1.0.0 press-08 --wait
+  %[1]s logs hello press-08 -f
 
 Commands:
 `
