@@ -13,12 +13,12 @@
 //
 // Rules of the output: what was asked for goes to stdout, everything said beside
 // it (progress, hints, waiting) to stderr. Tables are for people and may change;
-// --output json is the studio's or the device's own answer, times in RFC 3339;
-// of what goes on and on an object a line. What comes from a
-// device or another user cannot steer the terminal, but for an app's own log, the
-// output of a command and a shell, which are passed on as they are. An error names the thing and, where
-// there is one, the way out. Secrets are written to files of mode 0600, never to
-// a command line.
+// --output json is the studio's or the device's own answer, times in RFC 3339; of
+// what goes on and on it is an object a line. What comes from a device or another
+// user cannot steer the terminal, but for an app's own log, the output of a command
+// and a shell, which are passed on as they are. An error names the thing and, where
+// there is one, the way out. Secrets are written to files of mode 0600, never to a
+// command line.
 //
 // A Program runs one command at a time and keeps nothing between two.
 package cli

@@ -80,11 +80,10 @@ func (f *follower) patiently(ctx context.Context, step func() error) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		again, err := f.judge(ctx, err)
-		if err != nil {
+		if err := f.judge(ctx, err); err != nil {
 			return err
 		}
-		if err := pause(ctx, again); err != nil {
+		if err := pause(ctx, f.c.again()); err != nil {
 			return err
 		}
 	}
@@ -94,8 +93,8 @@ func (f *follower) patiently(ctx context.Context, step func() error) error {
 // procedure until that is believed.
 const triesOfAnAgent = 3
 
-// judge tells after which pause an error is worth another try, or makes it final.
-func (f *follower) judge(ctx context.Context, err error) (again time.Duration, final error) {
+// judge makes an error final that another try would meet, too.
+func (f *follower) judge(ctx context.Context, err error) error {
 	absent := isAbsent(err)
 	switch {
 	case !absent:
@@ -103,13 +102,13 @@ func (f *follower) judge(ctx context.Context, err error) (again time.Duration, f
 	case f.device.answers(ctx, f.c):
 		// It may have come, or gone, between the call and this look.
 		if f.absent++; f.absent < triesOfAnAgent {
-			return f.c.again(), nil
+			return nil
 		}
-		return 0, errNoFollow
+		return errNoFollow
 	}
 	switch {
 	case !f.forever:
-		return 0, f.device.explain(ctx, f.c, protocol.FollowAppLogs, err)
+		return f.device.explain(ctx, f.c, protocol.FollowAppLogs, err)
 	case errors.Is(err, messenger.ErrOffline): // the session says so itself
 	case absent, isCutOff(err), errors.Is(err, context.DeadlineExceeded):
 		if !f.away {
@@ -118,9 +117,9 @@ func (f *follower) judge(ctx context.Context, err error) (again time.Duration, f
 		}
 	case f.cursor != "" && mayPass(err):
 	default:
-		return 0, err
+		return err
 	}
-	return f.c.again(), nil
+	return nil
 }
 
 // mayPass tells an error of a device that another call may not meet.
