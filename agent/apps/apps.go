@@ -79,6 +79,7 @@ type Studio interface {
 // name.
 type AppLog interface {
 	Agent(cn, text string)
+	Output(cn, text string) // what a program said on the agent's behalf
 	Record(cn string, progress []byte)
 	Transfer(cn, file string, percent float64) // how far an upload came
 	Clear(cn string)                           // tell viewers to clear

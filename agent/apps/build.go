@@ -58,15 +58,24 @@ func (w *worker) builderOf(project bool) builder {
 
 // A topic is a log in which an app's build tells how it goes.
 type topic struct {
-	cn  string
-	log AppLog
+	cn    string
+	log   AppLog
+	words bool // of a compose app, whose log has no records
 }
+
+func topicOf(cn string, log AppLog, project bool) topic { return topic{cn, log, project} }
 
 func (t topic) say(format string, args ...any) { t.log.Agent(t.cn, fmt.Sprintf(format, args...)) }
 
 // record passes on what a builder or a registry reports. It is published only
 // while somebody listens.
-func (t topic) record(line []byte) { t.log.Record(t.cn, line) }
+func (t topic) record(line []byte) {
+	if !t.words {
+		t.log.Record(t.cn, line)
+	} else if text := words(line); text != "" {
+		t.line(text)
+	}
+}
 
 // line is record for the words of a program.
 func (t topic) line(text string) { t.log.Record(t.cn, []byte(text)) }
@@ -80,7 +89,7 @@ func (e *toldError) Error() string { return e.text }
 // build makes the images of a DEV app from the archive that was uploaded for it
 // (life §3.8).
 func (w *worker) build(ctx context.Context, j *job) error {
-	return w.construct(ctx, j, topic{j.cn(), w.a.cfg.AppLog}, false)
+	return w.construct(ctx, j, topicOf(j.cn(), w.a.cfg.AppLog, j.making().project()), false)
 }
 
 // construct is build, also as the first half of a publication.

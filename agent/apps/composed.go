@@ -227,7 +227,7 @@ func (r rewriting) text(definition map[string]any) ([]byte, error) {
 
 // say shows compose's own words in the app's log.
 func (f composed) say(j *job) func(string) {
-	return func(line string) { f.w.a.cfg.AppLog.Agent(j.cn(), line) }
+	return func(line string) { f.w.a.cfg.AppLog.Output(j.cn(), line) }
 }
 
 // end stops and removes the containers, in the order of their dependencies where

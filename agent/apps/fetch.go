@@ -104,8 +104,9 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 	}
 	tell := func(p container.PullProgress) { d.w.a.cfg.AppLog.Record(d.j.cn(), p.Record) }
 	if d.m.project() { // whose log has words only
-		d.say("Pulling " + ref)
-		tell = inQuarters(func(percent int64) { d.say(fmt.Sprintf("Pulling %s: %d %%", ref, percent)) })
+		put := func(text string) { d.w.a.cfg.AppLog.Output(d.j.cn(), text) }
+		put("Pulling " + ref)
+		tell = inQuarters(func(percent int64) { put(fmt.Sprintf("Pulling %s: %d %%", ref, percent)) })
 	}
 	var most int64
 	err = d.w.pullFitting(ctx, ref, cred, func(p container.PullProgress) {

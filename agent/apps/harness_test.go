@@ -89,6 +89,7 @@ type logDouble struct {
 	mu        sync.Mutex
 	lines     []string
 	transfers []string
+	records   []string
 }
 
 func (l *logDouble) Agent(cn, text string) {
@@ -96,7 +97,15 @@ func (l *logDouble) Agent(cn, text string) {
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, cn+": "+text)
 }
-func (*logDouble) Record(string, []byte) {}
+
+func (l *logDouble) Output(cn, text string) { l.Agent(cn, text) }
+
+func (l *logDouble) Record(cn string, record []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records = append(l.records, cn+": "+string(record))
+}
+
 func (l *logDouble) Transfer(cn, file string, percent float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -409,6 +409,7 @@ type silent struct{ AppLog }
 
 func (silent) Agent(string, string)  {}
 func (silent) Record(string, []byte) {}
+func (silent) Output(string, string) {}
 func (silent) Clear(string)          {}
 func (silent) ClearHistory(string)   {}
 func (silent) Attach(string, string) {}

@@ -20,7 +20,7 @@ import (
 // that an installed copy never finds an image that was not published.
 func (w *worker) publish(ctx context.Context, j *job) error {
 	r := j.req()
-	to := topic{protocol.PublishLogName(r.AppKey, j.have.AppName), w.a.cfg.AppLog}
+	to := topicOf(protocol.PublishLogName(r.AppKey, j.have.AppName), w.a.cfg.AppLog, j.making().project())
 	to.say("Initializing publish process for %s...", j.have.AppName)
 	if r.Version == "" {
 		told := &toldError{"the request names no version to publish as: set version"}

@@ -187,6 +187,23 @@ func (l *Logs) write(ctx context.Context) {
 
 // Agent says something about an app: published at once, and kept.
 func (l *Logs) Agent(cn, text string) {
+	t, text := l.keep(cn, text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.say(t, text)
+}
+
+// Output is what a program said on the agent's behalf, such as compose: kept like
+// the agent's messages, and published as it is while somebody listens.
+func (l *Logs) Output(cn, text string) {
+	t, text := l.keep(cn, text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tell(t, text)
+}
+
+// keep takes down what the agent says; the engine has no copy of it.
+func (l *Logs) keep(cn, text string) (*topic, string) {
 	text = cut(clean([]byte(text), len(text)), maxMessage)
 	l.mu.Lock()
 	t := l.topic(cn)
@@ -199,7 +216,7 @@ func (l *Logs) Agent(cn, text string) {
 	case l.unsafe <- struct{}{}:
 	default:
 	}
-	l.say(t, text)
+	return t, text
 }
 
 // Transfer tells how far the upload of a file came; nobody asks for that later,
@@ -231,11 +248,14 @@ func (l *Logs) ClearHistory(cn string) {
 func (l *Logs) Record(cn string, raw []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := l.topic(cn)
-	if !l.online || t.known && !l.heard(t) {
-		return
+	l.tell(l.topic(cn), clean(raw, len(raw)))
+}
+
+// tell publishes a line that no container printed, while somebody listens.
+func (l *Logs) tell(t *topic, text string) {
+	if l.online && (!t.known || l.heard(t)) {
+		l.print(t, text, 0)
 	}
-	l.print(t, clean(raw, len(raw)), 0)
 }
 
 // Attach says which container an app runs in now. Its output is kept, and

@@ -337,6 +337,23 @@ func TestProgressRecordsAreSentUntouched(t *testing.T) {
 	})
 }
 
+func TestWhatProgramsSayIsPlainTextAndKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeSession{listeners: map[string]any{webTopic: uint64(5)}}
+		l := running(t, newFakeEngine(), s)
+		l.Online(t.Context())
+		l.Agent(web, "Starting web...")
+		synctest.Wait()
+		l.Output(web, " Container web-1  Creating")
+		l.Agent(web, "Now running app web (1)")
+		l.Output("prod_7_other", "nobody sees that")
+		time.Sleep(time.Second)
+		expect(t, "events", s.texts(web), []string{">Starting web...", " Container web-1  Creating", ">Now running app web (1)"})
+		expect(t, "events of the other", s.texts("prod_7_other"), []string{})
+		expect(t, "history", history(t, l), []string{"Starting web...", " Container web-1  Creating", "Now running app web (1)"})
+	})
+}
+
 func TestMessagesKeepTheirPlaceAmongLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newFakeEngine("c1")
