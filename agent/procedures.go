@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"reflect"
 
 	"github.com/rs/zerolog"
@@ -220,10 +221,10 @@ func registerOptions() map[string]any { return map[string]any{"force_reregister"
 // callLine is the one log line of a call.
 func callLine(log zerolog.Logger, p procedure, inv messenger.Invocation, account uint64, err error) *zerolog.Event {
 	line := log.Debug()
-	if err != nil {
-		line = log.Info().Err(err)
+	if err != nil && !errors.Is(err, context.Canceled) { // a caller who goes away is no news
+		line = log.Info()
 	}
-	line.Str("procedure", p.name).Str("caller", clip(inv.Caller)).Str("role", clip(inv.CallerRole))
+	line.Err(err).Str("procedure", p.name).Str("caller", clip(inv.Caller)).Str("role", clip(inv.CallerRole))
 	if account != 0 {
 		line.Uint64("account", account)
 	}

@@ -128,8 +128,7 @@ func (s *search) line(raw []byte, cut int) {
 		return
 	}
 	if r, ok := parse(raw); ok && cut == 0 {
-		text := r.text()
-		s.record(r, &text)
+		s.record(r, r.text)
 		return
 	}
 	text := clean(raw, cut)
@@ -143,7 +142,7 @@ func (s *search) line(raw []byte, cut int) {
 
 // record takes in a record, and with it the lines that belong to it; text is nil
 // for the one that is missing before a log's first line.
-func (s *search) record(r record, text *string) {
+func (s *search) record(r record, text func() string) {
 	lines, lost := s.pending, s.lost
 	s.pending, s.waiting, s.lost = nil, 0, false
 	switch {
@@ -162,7 +161,7 @@ func (s *search) record(r record, text *string) {
 		s.over, s.truncated = true, true
 	}
 	if text != nil {
-		s.take(*text)
+		s.take(text())
 	}
 }
 

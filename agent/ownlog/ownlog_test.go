@@ -68,7 +68,7 @@ func TestLinesHaveTheContractsForm(t *testing.T) {
 	write(t, path,
 		says(0, "debug", "not shown"),
 		says(1, "info", "connected"),
-		says(2, "warn", "session lost", `"err":"reset by peer","retry_in":1,`),
+		says(2, "warn", "session lost", `"err":"reset by peer","retry_in":1,"stack":"x","reason":"gone away","list":["a"],`),
 		says(3, "error", "odd\nbytes\t", `"error":{"a":1},`),
 		`{"time":"`+at(4).Format(time.RFC3339)+`","message":7,"level":"LOUD"}`+"\n",
 		"panic: runtime error\r\n", "\n", "\tgoroutine 1 \xff\n",
@@ -81,7 +81,7 @@ func TestLinesHaveTheContractsForm(t *testing.T) {
 	a := query(t, l)
 	expect(t, "lines", a.Lines, []string{
 		shown(1, "INFO", "connected"),
-		shown(2, "WARN", "session lost: reset by peer"),
+		shown(2, "WARN", `session lost retry_in=1 reason="gone away" list=["a"]: reset by peer`),
 		shown(3, "ERROR", "odd\nbytes\t: {\"a\":1}"),
 		shown(4, "INFO", "7"),
 		"panic: runtime error", "\tgoroutine 1 \ufffd",

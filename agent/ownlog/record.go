@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // severities orders the levels; a line counts from the asked one on.
@@ -18,6 +20,7 @@ type record struct {
 	severity int
 	message  string
 	err      string
+	raw      []byte // all of it; valid as long as the line that was parsed
 }
 
 // parse reads a line. One that is no object with a time is none of the agent's
@@ -35,7 +38,7 @@ func parse(raw []byte) (record, bool) {
 	if err != nil {
 		return record{}, false
 	}
-	r := record{at: at, level: strings.ToLower(text(o.Level)), message: text(o.Message), err: text(o.Err)}
+	r := record{at: at, level: strings.ToLower(text(o.Level)), message: text(o.Message), err: text(o.Err), raw: raw}
 	if r.err == "" {
 		r.err = text(o.Error)
 	}
@@ -58,13 +61,44 @@ func text(raw json.RawMessage) string {
 	return string(raw)
 }
 
-// text is the record as answers have it (wire §5.7).
+// text is the record as answers have it (wire §5.7). What the message is about,
+// which app, which router, goes with it: without that, it says nothing.
 func (r record) text() string {
-	line := r.at.UTC().Format(time.RFC3339) + " " + strings.ToUpper(r.level) + " " + r.message
+	line := r.at.UTC().Format(time.RFC3339) + " " + strings.ToUpper(r.level) + " " + r.message + details(r.raw)
 	if r.err != "" {
 		line += ": " + r.err
 	}
 	return line
+}
+
+// details are the fields that have no place of their own in a line.
+func details(raw []byte) string {
+	var b strings.Builder
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := d.Token(); err != nil {
+		return ""
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			break
+		}
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			break
+		}
+		name, _ := key.(string)
+		switch strings.ToLower(name) {
+		case "time", "level", "message", "err", "error", "stack":
+			continue
+		}
+		v := text(value)
+		if v == "" || strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == '"' }) && value[0] == '"' {
+			v = strconv.Quote(v)
+		}
+		b.WriteString(" " + name + "=" + v)
+	}
+	return b.String()
 }
 
 // clean makes a line that is no record one that every serialisation can carry.
