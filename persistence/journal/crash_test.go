@@ -144,7 +144,7 @@ func made(t testing.TB, records int, c journal.Config) journal.Config {
 }
 
 func TestAFileThatWasCutAnywhereLosesItsEndOnly(t *testing.T) {
-	const records = 12
+	const records = 8
 	c := made(t, records, journal.Config{})
 	path := segments(t, c.Dir)[0]
 	whole, err := os.ReadFile(path)
@@ -174,7 +174,7 @@ func TestAFileThatWasCutAnywhereLosesItsEndOnly(t *testing.T) {
 }
 
 func TestADamagedByteCostsItsRecordOnly(t *testing.T) {
-	const records = 40
+	const records = 15
 	c := made(t, records, journal.Config{})
 	path := segments(t, c.Dir)[0]
 	whole, err := os.ReadFile(path)
