@@ -31,7 +31,11 @@ func (e *Engine) Logs(ctx context.Context, id string, o LogOptions, line func(st
 		}
 		defer answer.Body.Close()
 		w.rest()
-		body := bufio.NewReaderSize(answer.Body, 32<<10)
+		size := 32 << 10
+		if o.Follow {
+			size = 4 << 10 // one waits for each app, all the time
+		}
+		body := bufio.NewReaderSize(answer.Body, size)
 		if c.TTY {
 			return readRaw(body, &splitter{stream: "stdout", stamped: o.Timestamps, line: line})
 		}

@@ -136,13 +136,20 @@ func (l *Logs) sources(ctx context.Context, t *topic, id string) []container.Log
 	}
 }
 
-// errClock ends a pass that the engine filters by a clock that does not hold any
-// more.
-var errClock = errors.New("the clock was set back")
+// Why a pass is given up for a new one.
+var (
+	// The engine filters by a clock that does not hold any more.
+	errClock = errors.New("the clock was set back")
+	// An engine that is followed while it rotates its files may leave lines out
+	// or hand them over twice, without a word.
+	errBehind = errors.New("the engine's log grows too fast to be followed")
+	errOrder  = errors.New("the engine goes back in its log")
+)
 
-// follow takes in what a container prints, to its end. An engine that breaks off
-// is asked again; one that ends in order is asked for what it has not shown yet,
-// and no more: whoever starts the container again attaches it again.
+// follow takes in what a container prints, to its end: first what there is, then
+// what comes. Whatever ends that, it begins again from where the tape ends; when
+// the container has ended it is asked for what it has not shown yet, and no more:
+// whoever starts it again attaches it again.
 func (l *Logs) follow(ctx context.Context, t *topic, s container.LogSource) {
 	free, err := l.occupy(ctx, t, s.ID)
 	if err != nil {
@@ -150,26 +157,25 @@ func (l *Logs) follow(ctx context.Context, t *topic, s container.LogSource) {
 	}
 	defer free()
 	pause := backoff.Backoff{Min: l.cfg.MinRetry, Max: l.cfg.MaxRetry}
-	whole := false
-	for {
-		begun := false
-		p := pass{logs: l, topic: t, source: s, whole: whole, took: func() { begun = true }}
-		err := p.run(ctx, true)
-		if err == nil {
-			p.whole = false
-			err = p.run(ctx, false)
+	for whole := false; ; {
+		taken := 0
+		for _, follow := range []bool{false, true, false} {
+			p := pass{logs: l, topic: t, source: s, whole: whole, follow: follow}
+			err = p.run(ctx)
+			if taken += p.taken; err != nil {
+				break
+			}
 		}
 		if ctx.Err() != nil || err == nil || errors.Is(err, container.ErrNotFound) {
 			return
 		}
-		if errors.Is(err, errClock) {
-			whole = true
-			l.cfg.Log.Info().Str("container", t.cn).Msg("the clock was set back; reading the app's log anew")
-			continue
-		}
-		l.cfg.Log.Debug().Err(err).Str("container", t.cn).Msg("log broke off; following it again")
-		if begun {
+		whole = whole || errors.Is(err, errClock)
+		l.cfg.Log.Debug().Err(err).Str("container", t.cn).Msg("log broke off; reading on from its last line")
+		if taken > 0 {
 			pause.Reset()
+		}
+		if again := errors.Is(err, errClock) || taken > 0 && (errors.Is(err, errBehind) || errors.Is(err, errOrder)); again {
+			continue
 		}
 		if backoff.Sleep(ctx, pause.Next()) != nil {
 			return
@@ -210,14 +216,10 @@ func (l *Logs) occupy(ctx context.Context, t *topic, id string) (free func(), er
 // about to be removed. It waits for that, but not for long.
 func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
 	l.mu.Lock()
-	t, run := l.topic(cn), l.ctx
+	t := l.topic(cn)
 	l.mu.Unlock()
-	if run == nil || run.Err() != nil {
-		return // whoever runs next finds it, or not
-	}
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
 	defer cancel()
-	defer context.AfterFunc(run, cancel)()
 	err := l.drain(ctx, t, container.SourceOf(c))
 	if err == nil {
 		err = t.tape.stream.Flush(false)
@@ -234,25 +236,34 @@ func (l *Logs) drain(ctx context.Context, t *topic, s container.LogSource) error
 	}
 	defer free()
 	p := pass{logs: l, topic: t, source: s}
-	return p.run(ctx, false)
+	return p.run(ctx)
 }
 
-// A pass reads the log of one container from where the tape ends.
+// A pass reads the log of one container from where the tape ends: what the engine
+// has, which is sure to be all of it, or also what comes.
 type pass struct {
 	logs   *Logs
 	topic  *topic
 	source container.LogSource
-	whole  bool   // all of it: times do not tell what is new
-	took   func() // told of new lines; may be nil
+	whole  bool // all of it: times do not tell what is new
+	follow bool
 
-	finder *finder
 	of     source
+	finder *finder
+	pace   pace
+	last   [2]time.Time // of the lines that were taken
+	taken  int          // lines
+	giveUp context.CancelCauseFunc
+	over   bool // it is given up
 }
 
-func (p *pass) run(ctx context.Context, follow bool) error {
+func (p *pass) run(ctx context.Context) error {
 	l := p.logs
 	p.of = sourceOf(p.source.ID)
 	p.finder = newFinder(p.topic.tape.place(p.of), l.cfg.Wall(), p.whole)
+	for k, m := range p.finder.place.marks {
+		p.last[k] = m.at
+	}
 	o := container.LogOptions{Timestamps: true}
 	if !p.finder.certain() {
 		err := l.cfg.Engine.Logs(ctx, p.source.ID, o, func(stream string, raw []byte) {
@@ -264,14 +275,15 @@ func (p *pass) run(ctx context.Context, follow bool) error {
 		}
 		p.finder.scanned()
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	o.Follow, o.Since = follow, p.finder.since
-	if follow && !o.Since.IsZero() {
+	p.giveUp = cancel
+	o.Follow, o.Since = p.follow, p.finder.since
+	if p.follow && !o.Since.IsZero() {
 		defer l.filtered(cancel)()
 	}
-	err := l.cfg.Engine.Logs(ctx, p.source.ID, o, p.line)
-	if cause := context.Cause(ctx); errors.Is(cause, errClock) {
+	err := l.cfg.Engine.Logs(inner, p.source.ID, o, p.line)
+	if cause := context.Cause(inner); cause != nil && ctx.Err() == nil {
 		return cause
 	}
 	return err
@@ -322,6 +334,9 @@ func (l *Logs) watchClock(ctx context.Context) {
 
 // line takes one line in, as the engine gave it.
 func (p *pass) line(stream string, raw []byte) {
+	if p.over {
+		return
+	}
 	at, text := split(raw)
 	k := kindOf(stream)
 	fresh, last := p.finder.next(k, at)
@@ -337,13 +352,63 @@ func (p *pass) line(stream string, raw []byte) {
 	if !fresh {
 		return
 	}
-	if p.took != nil {
-		p.took()
+	if err := p.doubt(k, at, len(raw)); err != nil {
+		p.over = true
+		p.giveUp(err)
+		return
 	}
+	p.last[k] = at
+	p.taken++
 	n := line{at: at, kind: k, source: p.of, service: p.source.Service, name: p.source.Name}
 	n.text, n.over = tidy(text)
 	n.cut = n.over > 0
 	p.logs.take(p.topic, n, len(text))
+}
+
+// doubt tells what speaks against a line that comes while the log is followed.
+// Where the clock was set back a line is older than the one before it; that may as
+// well be a repetition, and is seen when all is read again.
+func (p *pass) doubt(k kind, at time.Time, size int) error {
+	switch {
+	case !p.follow || at.IsZero():
+		return nil
+	case at.Before(p.last[k]):
+		return errOrder
+	case p.pace.ahead(at, p.logs.cfg.Wall(), size) > farBehind:
+		return errBehind
+	}
+	return nil
+}
+
+// farBehind is how many bytes an engine's log may have grown by since the line
+// that is read, or the one before it: fewer than make it rotate its files twice.
+const farBehind = 2 << 20
+
+// A pace is how fast a log grows.
+type pace struct {
+	from, last time.Time // of the window, and of the last line
+	bytes      int       // in the window
+	rate       float64   // bytes a second, in the window before
+}
+
+// paceWindow is how long a pace is measured.
+const paceWindow = time.Second
+
+// ahead counts a line in and tells how many bytes there may be behind it, or
+// before it.
+func (p *pace) ahead(at, now time.Time, size int) float64 {
+	const envelope = 90 // bytes that the engine writes around a line
+	if passed := at.Sub(p.from); passed >= paceWindow {
+		p.rate = float64(p.bytes) / passed.Seconds()
+		p.from, p.bytes = at, 0
+	}
+	behind := now.Sub(at)
+	if !p.last.IsZero() {
+		behind = max(behind, at.Sub(p.last))
+	}
+	p.last = at
+	p.bytes += size + envelope
+	return max(p.rate, float64(p.bytes)/paceWindow.Seconds()) * behind.Seconds()
 }
 
 // tidy makes a line's text as it is kept, and tells how many bytes of it are not.

@@ -35,6 +35,8 @@ type fakeContainer struct {
 	lines   []string // with their times; on stderr those that begin with "!"
 	ended   bool
 	broken  error         // ends those who follow
+	rewind  bool          // those who follow get all of it once more …
+	skip    int           // … or miss so many lines
 	changed chan struct{} // closed at each change
 }
 
@@ -142,6 +144,12 @@ func (e *fakeEngine) Logs(ctx context.Context, id string, o container.LogOptions
 		sent = max(0, len(c.lines)-o.Tail)
 	}
 	for {
+		if o.Follow && c.rewind {
+			c.rewind, sent = false, 0
+		}
+		if o.Follow {
+			sent, c.skip = min(sent+c.skip, len(c.lines)), 0
+		}
 		lines := slices.Clone(c.lines[sent:])
 		sent = len(c.lines)
 		ended, broken, changed := c.ended, c.broken, c.changed

@@ -143,7 +143,7 @@ func FuzzLinesOfAnyFormAreTaken(f *testing.F) {
 		l := idle(t)
 		topic := l.topic(web)
 		l.online, topic.known, topic.listeners = true, true, map[uint64]struct{}{1: {}}
-		p := pass{logs: l, topic: topic, source: container.LogSource{ID: "c1"}, finder: newFinder(place{}, time.Now(), false)}
+		p := pass{logs: l, topic: topic, source: container.LogSource{ID: "c1"}, finder: newFinder(place{}, time.Now(), false), giveUp: func(error) {}}
 		p.line("stdout", raw)
 		if text := topic.window.close(time.Time{}).args[0].(string); len(text) > 3*len(raw)+cutRoom {
 			t.Errorf("%q became %d bytes", raw, len(text))

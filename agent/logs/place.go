@@ -140,15 +140,18 @@ func number[N int64 | uint64](read func([]byte) (N, int), b []byte) (N, []byte) 
 
 // A finder finds the first new line of a container's log that is read again.
 //
-// As long as the clock was never set back, times tell: what is older than the
-// last line was taken, and where a later one comes before that very line is met,
-// the engine has dropped it, and perhaps more. Where the clock was set back only
-// the line itself tells; there scan has to look first whether it is there.
+// Lines are taken in the engine's order, so what was taken is the beginning of a
+// log. As long as the clock was never set back, times tell: what is older than
+// the last line of its stream was taken, and where a new line comes although no
+// line that was taken has been met, the engine has dropped those, and perhaps
+// more. Where the clock was set back only the last line itself tells; there scan
+// has to look first whether it is there.
 type finder struct {
 	place place
 	since time.Time // the engine was asked for lines from then on; zero = for all
 	seen  [2]int    // lines that have the mark's time
 	found [2]bool
+	begun bool     // there was a new line
 	lost  bool     // lines are missing
 	there *[2]bool // which marks the log has; nil = times tell
 }
@@ -212,6 +215,7 @@ func (f *finder) matches(k kind, at time.Time) bool {
 // in new text where another line was glued to it (see split).
 func (f *finder) next(k kind, at time.Time) (fresh, last bool) {
 	if f.found[k] {
+		f.first()
 		return true, false
 	}
 	if f.matches(k, at) {
@@ -222,9 +226,18 @@ func (f *finder) next(k kind, at time.Time) (fresh, last bool) {
 		return false, true
 	}
 	if f.there == nil && at.After(f.place.marks[k].at) {
-		f.lost = f.lost || f.seen[k] == 0
 		f.found[k] = true
+		f.first()
 		return true, false
 	}
 	return false, false
+}
+
+// first notes that a line is new: if it is the first one, what was taken has to
+// have come before.
+func (f *finder) first() {
+	if !f.begun {
+		f.begun = true
+		f.lost = f.lost || !f.since.IsZero() && f.seen == [2]int{}
+	}
 }
