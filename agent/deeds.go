@@ -73,6 +73,15 @@ var (
 	containerShell = &deed{target: at("containerName"), told: true}
 	ofSession      = &deed{shows: []string{"sessionID"}, told: true}
 	endOfSession   = &deed{shows: []string{"sessionID"}}
+	command        = &deed{
+		target: at("container_name"),
+		shows:  []string{"id", "argv", "shell", "cwd", "timeout_ms", "max_output", "detach"},
+		names:  []string{"env"},
+		unless: func(a map[string]any) bool { return a["id"] != nil && a["argv"] == nil && a["shell"] == nil }, // it asks what became of one
+		synced: true, announced: true,
+	}
+	stopping  = &deed{target: at("container_name"), shows: []string{"id"}, synced: true}
+	execution = &deed{shows: []string{"cmd", "args", "blocking", "timeout"}, synced: true, announced: true}
 )
 
 // transferData stands for what is neither the begin nor the end of an upload.

@@ -39,10 +39,13 @@ var contractNeeds = map[string]protocol.Privilege{
 	"request_terminal_session":    protocol.Develop,
 	"start_terminal_session":      protocol.Develop,
 	"stop_terminal_session":       protocol.Develop,
+	"execute_cmd":                 protocol.Maintain,
 
 	// extensions of ours
 	"follow_app_logs": protocol.Read,
 	"query_audit":     protocol.Maintain,
+	"run_command":     protocol.Maintain,
+	"stop_command":    protocol.Maintain,
 }
 
 func TestTableAsksForThePrivilegesOfTheContract(t *testing.T) {

@@ -42,6 +42,9 @@ type exception struct {
 	needs protocol.Privilege
 }
 
+// inContainer is for what is done inside an app, and so to nothing but it.
+var inContainer = exception{"container_name", protocol.Develop}
+
 // privilege is what a call with these arguments takes.
 func (p procedure) privilege(args []any) protocol.Privilege {
 	if p.unless.key != "" {
@@ -86,6 +89,8 @@ type deps struct {
 	addresses  addressLister
 	audit      auditQuerier
 	terminals  terminals
+	commands   commandRunner
+	programs   programExecutor
 }
 
 // procedures is the table (wire §5.2 with the gates of its Appendix A, design
@@ -109,6 +114,9 @@ func procedures(d deps) []procedure {
 		{name: protocol.RequestTerminal, needs: protocol.Develop, denial: toStartATerminal, handle: requestTerminalSession(d.terminals), deed: containerShell},
 		{name: protocol.StartTerminal, needs: protocol.Develop, denial: toStartATerminal, handle: startTerminalSession(d.terminals), deed: ofSession},
 		{name: protocol.StopTerminal, needs: protocol.Develop, denial: toStartATerminal, handle: stopTerminalSession(d.terminals), deed: endOfSession},
+		{name: protocol.ExecuteCmd, needs: protocol.Maintain, denial: denied + " to execute commands", handle: executeCmd(d.programs), deed: execution},
+		{name: protocol.RunCommand, needs: protocol.Maintain, unless: inContainer, denial: denied + " to run commands", handle: runCommand(d.commands), ours: true, deed: command},
+		{name: protocol.StopCommand, needs: protocol.Maintain, unless: inContainer, denial: denied + " to stop commands", handle: typed(stopCommand(d.commands)), ours: true, deed: stopping},
 		{name: protocol.GetAgentMetadata, needs: protocol.Read, denial: denied + " to get agent metadata", handle: typed(getAgentMetadata(d.about))},
 		{name: protocol.GetStorageData, needs: protocol.Read, denial: denied + " to get storage data", handle: typed(getStorageData(d.machine))},
 		{name: protocol.GetNetworkMetadata, needs: protocol.Read, denial: denied + " to get network metadata", handle: getNetworkMetadata(d.addresses)},

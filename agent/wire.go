@@ -14,6 +14,7 @@ import (
 
 	"reagent/agent/apps"
 	"reagent/agent/audit"
+	"reagent/agent/commands"
 	"reagent/agent/disk"
 	"reagent/agent/logs"
 	"reagent/agent/ownlog"
@@ -107,6 +108,10 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		}),
 		Log: log,
 	})
+	runner := commands.New(commands.Config{
+		Dir: filepath.Join(cfg.State(), "commands"), Allowed: cfg.Policy.Commands, Serial: serial,
+		Engine: engine, Owns: all.Owns, Canceled: byItsCaller, Publish: session.Publish, Log: log,
+	})
 	deviceKeys := func() (swarm, device uint64) { id := file.Identity(); return id.SwarmKey, id.DeviceKey }
 	admitted := &dispatcher{serial: serial, log: log, device: deviceKeys, may: studio.may, audit: trail}
 	shells := terminal.New(terminal.Config{
@@ -120,6 +125,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 		},
 		apps: all, uploads: all, ports: all, containers: engine, images: engine, prune: superfluous, past: appLogs, machine: host, addresses: host,
 		audit: trail, appLogs: appLogs, follow: appLogs, ownLog: ownlog.New(ownlog.Config{Path: cfg.Log.File}), terminals: shells,
+		commands: runner, programs: runner,
 	}))
 	beats = telemetry.New(telemetry.Config{
 		Device:    deviceKeys,
@@ -152,6 +158,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 			{"log files", printed.Run},
 			{"audit", trail.Run},
 			{"terminals", shells.Run},
+			{"commands", runner.Run},
 			{"status file", status.run},
 			{"memory", trimmer{first: timing.Trim, every: 20 * timing.Trim}.run},
 		},

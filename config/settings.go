@@ -144,7 +144,7 @@ var flags = []group{
 	}},
 	{"Policy: what this device allows; nothing on the network changes it", []setting{
 		{flag: "policyCommands", key: "policy.commands", help: "Remote commands may run.",
-			bind: func(d *draft) value { return (*boolValue)(&d.Policy.Commands) }, fixed: "false", marks: idle},
+			bind: func(d *draft) value { return (*boolValue)(&d.Policy.Commands) }, fixed: "false"},
 		{flag: "policyTerminals", key: "policy.terminals", help: "Shells of this machine may be opened; those in containers may be anyway.",
 			bind: func(d *draft) value { return (*boolValue)(&d.Policy.Terminals) }, fixed: "true"},
 		{flag: "policyTerminalUser", key: "policy.terminal_user", arg: "NAME", help: "User of such terminals.", note: "the agent's own user",

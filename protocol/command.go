@@ -105,12 +105,21 @@ func (a *RunCommandArgs) ReadDict(d map[string]any) (err error) {
 }
 
 // StopCommandArgs is the argument of stop_command.
-type StopCommandArgs struct{ ID string }
+type StopCommandArgs struct {
+	ID        string
+	Container string // in which it runs; "" = wherever it does
+}
 
 // ReadDict reads the argument.
 func (a *StopCommandArgs) ReadDict(d map[string]any) (err error) {
-	a.ID, err = commandID(d)
-	return err
+	if a.ID, err = commandID(d); err != nil {
+		return err
+	}
+	var ok bool
+	if a.Container, ok = Text(d["container_name"]); !ok && d["container_name"] != nil {
+		return invalid("container_name: a text is needed")
+	}
+	return nil
 }
 
 // commandID reads a UUID, in any case.
@@ -130,6 +139,11 @@ type CommandChunk struct {
 	Seq    uint64 `json:"seq"`  // from 0
 	Stream string `json:"stream"`
 	Data   string `json:"data"`
+}
+
+// Wire is the chunk as it goes over the wire, made by hand: there are many.
+func (c CommandChunk) Wire() map[string]any {
+	return map[string]any{"type": c.Type, "seq": c.Seq, "stream": c.Stream, "data": c.Data}
 }
 
 // States in which a command ends.

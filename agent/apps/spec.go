@@ -197,6 +197,16 @@ func (a *Apps) Labels() map[string]string {
 	return map[string]string{labelSerial: a.cfg.Facts().Serial}
 }
 
+// Owns tells whether a container is one of this device's apps, or one of its
+// services.
+func (a *Apps) Owns(c container.Container) bool {
+	serial := a.cfg.Facts().Serial
+	_, ours := owner(c.Labels, serial)
+	_, _, single := adoptable(c, serial)
+	_, _, service := adoptableService(c, serial)
+	return ours || single || service
+}
+
 // owner tells by its labels whose container this is. ok is false for one that
 // is not this device's.
 func owner(labels map[string]string, serial string) (id protocol.AppID, ok bool) {

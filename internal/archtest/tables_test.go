@@ -90,7 +90,7 @@ var homes = []struct {
 	{"github.com/Wifx/gonetworkmanager/v3", []string{"system/network"}, "NetworkManager"},
 	{"github.com/coreos/go-systemd/v22", []string{"system"}, "systemd"},
 	{"github.com/kardianos/service", []string{"system"}, "services of the operating system"},
-	{"golang.org/x/sys", []string{"filesystem", "system", "config", "container", "agent/terminal"}, "system calls that package syscall lacks"},
+	{"golang.org/x/sys", []string{"filesystem", "system", "config", "container", "agent/commands", "agent/terminal"}, "system calls that package syscall lacks"},
 
 	{"github.com/peterbourgon/ff/v3", []string{"config"}, "flags and environment"},
 	{"gopkg.in/natefinch/lumberjack.v2", []string{"agent", "cmd/*"}, "rotation of the log file"},

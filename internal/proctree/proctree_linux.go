@@ -45,35 +45,46 @@ func (r Root) Signal(sig os.Signal, is func(pid int) bool) int {
 // before, its error, with everything killed that was still there. Where is is
 // given, only processes for which it holds are touched.
 func (r Root) End(ctx context.Context, grace time.Duration, is func(pid int) bool) error {
-	// Whom a member has started stays a member when that one has ended.
-	seen, asked := map[int]uint64{}, map[int]uint64{}
-	if !r.wait(ctx, grace, func() []process {
-		found := r.members(seen, is)
+	seen := map[int]uint64{} // whom a member has started stays one when that has ended
+	return end(ctx, grace, func() []process { return r.members(seen, is) })
+}
+
+// EndMarked ends, as End does, all processes that were started with this entry
+// (NAME=value) in their environment. That finds also those whose parents are gone
+// and whose session is their own.
+func EndMarked(ctx context.Context, entry string, grace time.Duration) error {
+	return end(ctx, grace, func() []process { return marked(entry) })
+}
+
+func end(ctx context.Context, grace time.Duration, find func() []process) error {
+	asked := map[int]uint64{}
+	if !wait(ctx, grace, func() bool {
+		found := find()
 		signal(found, asked, syscall.SIGTERM)
-		return found
+		return len(found) > 0
 	}) {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
-		signal(r.members(seen, is), nil, syscall.SIGKILL)
+		signal(find(), nil, syscall.SIGKILL)
 		return err
 	}
-	if r.wait(context.WithoutCancel(ctx), killed, func() []process {
-		found := r.members(seen, is)
+	if wait(context.WithoutCancel(ctx), killed, func() bool {
+		found := find()
 		signal(found, nil, syscall.SIGKILL)
-		return found
+		return len(found) > 0
 	}) {
 		return ErrLeft
 	}
 	return nil
 }
 
-// wait looks until nothing is found, for at most so long.
-func (r Root) wait(ctx context.Context, most time.Duration, find func() []process) (left bool) {
+// wait looks until nobody is left, for at most so long.
+func wait(ctx context.Context, most time.Duration, look func() (left bool)) (left bool) {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
-		if len(find()) == 0 {
+		if !look() {
 			return false
 		}
 		select {
@@ -154,6 +165,23 @@ func known(all map[int]process, seen map[int]uint64, is func(pid int) bool) (fou
 	for pid, start := range seen {
 		if p, there := all[pid]; there && p.start == start && !p.ended && (is == nil || is(pid)) {
 			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// marked lists the processes with an entry in their environment, but this one.
+func marked(entry string) (found []process) {
+	for pid, p := range everybody() {
+		environment, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+		if err != nil || p.ended || pid == os.Getpid() {
+			continue
+		}
+		for one := range bytes.SplitSeq(environment, []byte{0}) {
+			if string(one) == entry {
+				found = append(found, p)
+				break
+			}
 		}
 	}
 	return found

@@ -84,6 +84,14 @@ func TestEverythingThatAProgramStartedEnds(t *testing.T) {
 	}
 }
 
+func TestAMarkFindsThoseWhoBelongToNobody(t *testing.T) {
+	const mark = "PROCTREE_TEST=a mark"
+	_, pids := program(t, `PROCTREE_TEST="a mark" setsid sh -c 'sleep 300 & echo $!'; PROCTREE_TEST="a marker" sleep 300 & echo $!; wait`, 2)
+	if err := EndMarked(t.Context(), mark, time.Second); err != nil || running(pids[0]) || !running(pids[1]) {
+		t.Errorf("EndMarked = %v; run: %t and %t, want only the second", err, running(pids[0]), running(pids[1]))
+	}
+}
+
 func TestOnlyThoseForWhichItHoldsAreTouched(t *testing.T) {
 	root, pids := program(t, `sleep 300 & echo $!; sleep 300 & echo $!; wait`, 2)
 	spared := pids[1]

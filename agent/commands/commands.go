@@ -1,0 +1,282 @@
+package commands
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"reagent/container"
+	"reagent/protocol"
+)
+
+// A Config says what may be run, where, and what is kept of it. Zero limits are
+// the product's.
+type Config struct {
+	Dir     string // for results; made when it is needed
+	Allowed bool   // the policy of this device: commands outside of containers
+	Serial  string // of the device
+
+	Engine engine                         // runs programs in containers
+	Owns   func(container.Container) bool // is it one of this device's apps?
+	// Canceled tells whether the context of a call has ended by its caller's wish,
+	// and not with the link; nil = always.
+	Canceled func(context.Context) bool
+	// Publish publishes what programs in the background print.
+	Publish func(ctx context.Context, topic string, options map[string]any, args []any, kwargs map[string]any) error
+
+	Running     int           // commands at once; 20
+	Kept        int           // results; 1000
+	KeptBytes   int64         // outputs all together; 64 MiB
+	KeepAtLeast time.Duration // results; 1 h
+	KeepAtMost  time.Duration // 24 h
+	Grace       time.Duration // between SIGTERM and SIGKILL; 2 s
+	Drain       time.Duration // the output of a program that has ended is read for so long; 2 s
+	Sweep       time.Duration // between two looks for results that are too old; 10 min
+
+	Log zerolog.Logger
+}
+
+// An engine runs programs in containers; container.Engine is one.
+type engine interface {
+	Inspect(ctx context.Context, idOrName string) (container.Container, error)
+	Exec(ctx context.Context, idOrName string, s container.ExecSpec) (*container.Exec, error)
+	EndExec(ctx context.Context, id string) error
+}
+
+// Commands runs commands. Make it with New.
+type Commands struct {
+	cfg   Config
+	store *store
+
+	mu      sync.Mutex // guards what follows
+	life    context.Context
+	ready   chan struct{} // closed while Run runs; another one after
+	running map[string]*run
+	others  int // of ExecuteInBackground and Execute
+	work    *sync.WaitGroup
+}
+
+// New makes Commands. Nothing is read or run before Run.
+func New(cfg Config) *Commands {
+	for field, value := range map[*time.Duration]time.Duration{
+		&cfg.KeepAtLeast: time.Hour,
+		&cfg.KeepAtMost:  24 * time.Hour,
+		&cfg.Grace:       2 * time.Second,
+		&cfg.Drain:       2 * time.Second,
+		&cfg.Sweep:       10 * time.Minute,
+	} {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	if cfg.Running == 0 {
+		cfg.Running = 20
+	}
+	if cfg.Kept == 0 {
+		cfg.Kept = 1000
+	}
+	if cfg.KeptBytes == 0 {
+		cfg.KeptBytes = 64 << 20
+	}
+	if cfg.Canceled == nil {
+		cfg.Canceled = func(context.Context) bool { return true }
+	}
+	return &Commands{cfg: cfg, ready: make(chan struct{}), running: map[string]*run{}}
+}
+
+// Errors as callers are told them.
+var (
+	errDisabled = &protocol.Error{Code: protocol.CodeDisabled, Text: "command execution is disabled on this device (policy.commands)"}
+	errUsed     = &protocol.Error{Code: protocol.CodeConflict, Text: "execution id already used"}
+	errNotFound = &protocol.Error{Code: protocol.CodeNotFound, Text: "execution not found"}
+	errTooMany  = &protocol.Error{Code: protocol.CodeUnavailable, Text: "too many commands"}
+	errEnding   = &protocol.Error{Code: protocol.CodeUnavailable, Text: "the agent is not ready for commands; try again later"}
+	errOutside  = &protocol.Error{Code: protocol.CodeNotFound, Text: "container not found"}
+)
+
+// Run looks after what an earlier life has left, then keeps commands running until
+// ctx ends; all that still run are interrupted then, and have ended when it
+// returns.
+func (c *Commands) Run(ctx context.Context) error {
+	store, cutOff, err := openStore(c.cfg)
+	if err != nil {
+		return fmt.Errorf("commands: %w", err)
+	}
+	work := new(sync.WaitGroup)
+	for _, left := range cutOff {
+		work.Go(func() { c.endLeftover(ctx, left) })
+	}
+	c.mu.Lock()
+	c.store, c.life, c.work = store, ctx, work
+	close(c.ready)
+	c.mu.Unlock()
+
+	sweep := time.NewTicker(c.cfg.Sweep)
+	defer sweep.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-sweep.C:
+			store.sweep()
+		case <-ctx.Done():
+		}
+	}
+	c.mu.Lock() // nobody begins any more
+	c.ready = make(chan struct{})
+	c.life = nil
+	c.mu.Unlock()
+	work.Wait()
+	return ctx.Err()
+}
+
+// A Question is a call of run_command.
+type Question struct {
+	protocol.RunCommandArgs
+	Caller string // whose the command is
+	// Progress takes output as it comes; nil = all of it is in the answer. It may
+	// wait as long as ctx.
+	Progress func(ctx context.Context, chunk protocol.CommandChunk) error
+}
+
+// Do runs a command, attaches to one that runs, or answers what became of it, and
+// returns when it has ended. A caller who cancels ends the command, too, unless
+// they said otherwise (Detach); a link that is lost ends the wait only.
+func (c *Commands) Do(ctx context.Context, q Question) (protocol.CommandEnd, error) {
+	store, err := c.await(ctx)
+	if err != nil {
+		return protocol.CommandEnd{}, err
+	}
+	q.Shell, q.Argv = orShell(q.Shell, q.Argv, q.Container != "")
+	if !q.Fetches() && q.Container == "" && !c.cfg.Allowed {
+		return protocol.CommandEnd{}, errDisabled
+	}
+	if !q.Fetches() && q.Container != "" {
+		found, err := c.cfg.Engine.Inspect(ctx, q.Container)
+		switch {
+		case errors.Is(err, container.ErrNotFound) || err == nil && (found.Name != q.Container || !c.cfg.Owns(found)):
+			return protocol.CommandEnd{}, errOutside
+		case err != nil:
+			return protocol.CommandEnd{}, err
+		}
+	}
+	r, kept, err := c.claim(q)
+	switch {
+	case err != nil:
+		return protocol.CommandEnd{}, err
+	case kept != nil:
+		return store.answer(*kept, q.Base64), nil
+	}
+	end, err := r.follow(ctx, q)
+	if err != nil && ctx.Err() != nil && !q.Detach && c.cfg.Canceled(ctx) {
+		r.cancel()
+	}
+	return end, err
+}
+
+// await waits until Run runs: a call may come while an earlier life is looked
+// after.
+func (c *Commands) await(ctx context.Context) (*store, error) {
+	c.mu.Lock()
+	ready := c.ready
+	c.mu.Unlock()
+	late := time.NewTimer(5 * time.Second)
+	defer late.Stop()
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-late.C:
+		return nil, errEnding
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.store, nil
+}
+
+// claim finds the command of a question: one that runs, a kept result, or a new
+// one, which it begins.
+func (c *Commands) claim(q Question) (r *run, kept *record, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life == nil {
+		return nil, nil, errEnding
+	}
+	digest := digestOf(q.RunCommandArgs)
+	known, there := c.store.get(q.ID)
+	if r = c.running[q.ID]; r != nil {
+		known, there = r.claimed, true
+	}
+	switch {
+	case q.Fetches() && !c.cfg.Allowed && q.Container == "" && (!there || known.Container == ""):
+		return nil, nil, errDisabled
+	case q.Fetches() && (!there || q.Container != "" && q.Container != known.Container):
+		return nil, nil, errNotFound
+	case there && (known.Caller != q.Caller || !q.Fetches() && known.Digest != digest):
+		return nil, nil, errUsed
+	case r != nil:
+		return r, nil, nil
+	case there:
+		return nil, &known, nil
+	case len(c.running)+c.others >= c.cfg.Running:
+		return nil, nil, errTooMany
+	}
+	if err := c.store.admit(); err != nil {
+		return nil, nil, err
+	}
+	claimed := record{ID: q.ID, Caller: q.Caller, Digest: digest, Container: q.Container, Started: time.Now().UTC()}
+	r = &run{
+		claimed: claimed, record: claimed,
+		output: newOutput(q.MaxOutput, c.store, q.ID),
+		stop:   make(chan struct{}), done: make(chan struct{}),
+	}
+	c.running[q.ID] = r
+	life := c.life
+	c.work.Go(func() { c.perform(life, r, q.RunCommandArgs) })
+	return r, nil, nil
+}
+
+// digestOf tells arguments from others without keeping them.
+func digestOf(a protocol.RunCommandArgs) string {
+	text, err := json.Marshal(a) // keys of maps are in order
+	if err != nil {
+		return "" // texts and numbers always can be written
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// Stop ends a command and returns when it has ended, with what became of it but
+// its output. One that has ended already is no error. The container has to be the
+// one in which it runs, where one is given.
+func (c *Commands) Stop(ctx context.Context, id, inside string) (protocol.CommandEnd, error) {
+	store, err := c.await(ctx)
+	if err != nil {
+		return protocol.CommandEnd{}, err
+	}
+	c.mu.Lock()
+	r := c.running[id]
+	known, there := store.get(id)
+	c.mu.Unlock()
+	if r != nil {
+		known, there = r.claimed, true
+	}
+	switch {
+	case !there || inside != "" && inside != known.Container:
+		return protocol.CommandEnd{}, errNotFound
+	case r == nil:
+		return known.end(), nil
+	}
+	r.cancel()
+	select {
+	case <-r.done:
+		return r.record.end(), r.err
+	case <-ctx.Done():
+		return protocol.CommandEnd{}, ctx.Err()
+	}
+}

@@ -1,0 +1,154 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"reagent/container"
+	"reagent/internal/testenv"
+	"reagent/protocol"
+)
+
+// inside begins a life in which app is a container of ours and foreign one that
+// is not.
+func insideApps(t *testing.T, change ...func(*Config)) (l *life, engine *container.Engine, app, foreign string) {
+	t.Helper()
+	docker := testenv.Docker(t)
+	image := docker.Prefix + "/app:1"
+	testenv.BuildImage(t, docker, image, testenv.App{Shell: true})
+	engine, err := container.New(container.Config{Host: docker.Host, Grace: 500 * time.Millisecond, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(engine.Close)
+	app, foreign = docker.Prefix+"-app", docker.Prefix+"-foreign"
+	for _, name := range []string{app, foreign} {
+		if _, _, err := engine.Run(t.Context(), container.Spec{Name: name, Image: image, Labels: map[string]string{"ours": name[len(docker.Prefix):]}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	withEngine := func(c *Config) {
+		c.Allowed, c.Engine = false, engine
+		c.Owns = func(c container.Container) bool { return c.Labels["ours"] == "-app" }
+	}
+	return live(t, t.TempDir(), append([]func(*Config){withEngine}, change...)...), engine, app, foreign
+}
+
+func TestCommandsRunInTheContainersOfAppsWhateverThePolicySays(t *testing.T) {
+	l, _, app, foreign := insideApps(t)
+	within := func(name, line string) Question {
+		q := shell(line)
+		q.Container = name
+		return q
+	}
+	for what, test := range map[string]struct {
+		ask                          func(*Question)
+		state, stdout, stderr, error string
+		code                         int
+	}{
+		"success":    {func(q *Question) { q.Shell = "echo $A $(pwd)"; q.Env = map[string]string{"A": "x"}; q.Cwd = "/bin" }, "exited", "x /bin\n", "", "", 0},
+		"exit 3":     {func(q *Question) { q.Shell = "echo e >&2; exit 3" }, "exited", "", "e\n", "", 3},
+		"no program": {func(q *Question) { q.Argv = []string{"nothing-here"} }, "failed", "", "", `exec: "nothing-here"`, -1},
+		"a limit":    {func(q *Question) { q.Shell = "echo up; sleep 300 & wait"; q.Timeout = time.Second }, "timeout", "up\n", "", "", -1},
+		"10 MB":      {func(q *Question) { q.Shell = "head -c 10485760 /dev/zero"; q.MaxOutput = 10 }, "exited", strings.Repeat("\x00", 10), "", "", 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			q := within(app, "")
+			test.ask(&q)
+			end := l.do(t, q)
+			if end.State != test.state || value(end.Stdout) != test.stdout || value(end.Stderr) != test.stderr || !strings.Contains(end.Error, test.error) ||
+				test.code >= 0 && !exited(end, test.code) {
+				t.Errorf("%+v, %q, %q, want %+v", end, value(end.Stdout), value(end.Stderr), test)
+			}
+			fetch := Question{Caller: q.Caller, RunCommandArgs: protocol.RunCommandArgs{ID: q.ID, Container: app}}
+			if again := l.do(t, fetch); again.State != end.State || value(again.Stdout) != value(end.Stdout) || !again.Replayed {
+				t.Errorf("fetched: %+v, want %+v", again, end)
+			}
+		})
+	}
+	for what, name := range map[string]string{"a foreign one": foreign, "none": app + "x", "a part of a name": app[:len(app)-1], "a path": "../" + app} {
+		_, err := l.Do(t.Context(), within(name, "true"))
+		if err == nil || err.Error() != "container not found" {
+			t.Errorf("%s: %v, want that it is not found", what, err)
+		}
+	}
+}
+
+func TestAStopInAContainerEndsTheChildren(t *testing.T) {
+	l, engine, app, _ := insideApps(t)
+	mark := newMark(t)
+	q := shell("sleep " + mark + " & (trap '' TERM; sleep " + mark + ") & echo up; wait")
+	q.Container = app
+	p := newTaking()
+	q.Progress = p.take
+	answers := l.begin(t.Context(), q)
+	<-p.first
+	testenv.WaitFor(t, "its children run", func() bool { return len(sleepers(t, mark)) == 2 })
+	if _, err := l.Stop(t.Context(), q.ID, "another"); err == nil || err.Error() != "execution not found" {
+		t.Errorf("Stop in another container = %v", err)
+	}
+	if end, err := l.Stop(t.Context(), q.ID, app); err != nil || end.State != protocol.CommandCanceled {
+		t.Errorf("Stop = %+v, %v", end, err)
+	}
+	if got := <-answers; got.err != nil || got.end.State != protocol.CommandCanceled {
+		t.Errorf("%+v, %v", got.end, got.err)
+	}
+	if left := sleepers(t, mark); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if c, err := engine.Inspect(t.Context(), app); err != nil || c.Status != container.StatusRunning {
+		t.Errorf("the app's container: %+v, %v", c.Status, err)
+	}
+}
+
+func TestWhatAKillLeavesInAContainerIsEndedLater(t *testing.T) {
+	l, engine, app, _ := insideApps(t)
+	mark := newMark(t)
+	x, err := engine.Exec(t.Context(), app, container.ExecSpec{Argv: []string{"/bin/sh", "-c", "sleep " + mark + " & wait"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	testenv.WaitFor(t, "its child runs", func() bool { return len(sleepers(t, mark)) == 1 })
+	l.end()
+	// As a kill would leave it: begun, noted, and no end.
+	cut := record{ID: newID(), Caller: "3", Digest: "x", Container: app, Started: time.Now().UTC(), Exec: x.ID()}
+	if err := l.store.write(cut, true); err != nil {
+		t.Fatal(err)
+	}
+	next := live(t, l.cfg.Dir, func(c *Config) { c.Engine, c.Owns = engine, l.cfg.Owns })
+	end := next.do(t, Question{Caller: "3", RunCommandArgs: protocol.RunCommandArgs{ID: cut.ID}})
+	if end.State != protocol.CommandInterrupted {
+		t.Errorf("%+v", end)
+	}
+	testenv.WaitFor(t, "it has ended", func() bool { return len(sleepers(t, mark)) == 0 })
+}
+
+// away is an engine that does not answer.
+type away struct{}
+
+func (away) Inspect(context.Context, string) (container.Container, error) {
+	return container.Container{}, container.ErrUnavailable
+}
+func (away) Exec(context.Context, string, container.ExecSpec) (*container.Exec, error) {
+	return nil, container.ErrUnavailable
+}
+func (away) EndExec(context.Context, string) error { return container.ErrUnavailable }
+
+func TestWithoutAnEngineCommandsInContainersSaySo(t *testing.T) {
+	l := live(t, t.TempDir(), func(c *Config) { c.Engine = away{} })
+	q := shell("true")
+	q.Container = "prod_6_web"
+	if _, err := l.Do(t.Context(), q); !errors.Is(err, container.ErrUnavailable) {
+		t.Errorf("Do = %v, want that no engine answers", err)
+	}
+	if end := l.do(t, shell("echo here")); value(end.Stdout) != "here\n" {
+		t.Errorf("on the device: %+v", end)
+	}
+}
