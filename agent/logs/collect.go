@@ -361,7 +361,9 @@ func (p *pass) line(stream string, raw []byte) {
 	p.taken++
 	n := line{at: at, kind: k, source: p.of, service: p.source.Service, name: p.source.Name}
 	n.text, n.over = tidy(text)
-	n.cut = n.over > 0
+	if n.cut = n.over > 0; len(raw) >= container.MaxLine {
+		n.over = 0 // it was longer than anybody read
+	}
 	p.logs.take(p.topic, n, len(text))
 }
 

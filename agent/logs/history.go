@@ -67,7 +67,7 @@ func (l *Logs) History(ctx context.Context, cn string) ([]string, error) {
 	slices.SortStableFunc(all, func(a, b line) int { return a.at.Compare(b.at) })
 	lines := prefixes(all)
 	for i, n := range all {
-		lines[i] += n.text
+		lines[i] += n.text + cutMark(n.over, n.cut && n.over == 0)
 	}
 	return lines, nil
 }

@@ -21,12 +21,13 @@ func (l *Logs) Online(ctx context.Context) {
 	l.online = true
 	l.connection++
 	connection := l.connection
-	ask := []func(context.Context){func(ctx context.Context) { l.subscribed(ctx, connection) }}
+	var ask []func(context.Context)
 	for _, t := range l.topics {
 		ask = append(ask, l.question(t))
 	}
 	l.mu.Unlock()
 	l.poke()
+	l.subscribed(ctx, connection) // first: what is answered means less where changes are not told
 	var flight sync.WaitGroup
 	for _, q := range ask {
 		flight.Go(func() { q(ctx) })
@@ -108,7 +109,7 @@ func (l *Logs) listen(t *topic, id uint64) {
 		return
 	}
 	l.hear(t)
-	if l.inDoubt(t) && !t.window.empty() { // what comes now has its full measure
+	if l.inDoubt(t) && !t.window.empty() && t.room() { // what comes now has its full measure
 		l.queue(t, t.window.close(time.Time{}))
 	}
 	if t.listeners == nil {

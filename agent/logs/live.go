@@ -31,7 +31,7 @@ func (l *Logs) show(t *topic, seq uint64, n line) {
 	text := prefix(t.sources, n) + n.text
 	if n.cut {
 		head := whole([]byte(text), l.cfg.MaxFlush-cutRoom)
-		text = string(head) + cutMark(len(text)-len(head)+n.over)
+		text = string(head) + cutMark(len(text)-len(head)+n.over, n.over == 0)
 	}
 	l.print(t, text, seq)
 }

@@ -99,7 +99,8 @@ func (c Config) withDefaults() Config {
 const (
 	maxTopics  = 1024     // apps; those of which the least is known are forgotten first
 	maxMessage = 64 << 10 // bytes of one message of the agent
-	maxEvents  = 64       // … and so many of them wait for the publisher
+	maxEvents  = 64       // … and so many of an app wait for the publisher …
+	maxQueued  = 1 << 20  // … or so many bytes of lines
 )
 
 // Logs is the logs of all apps of a device. Make it with New.

@@ -14,7 +14,8 @@ type pastLine struct {
 	at     time.Time // zero = unknown
 	prefix string    // which container of a project printed it
 	text   []byte    // not yet clean
-	over   int       // bytes that were cut off it
+	over   int       // bytes that were cut off it …
+	more   bool      // … and more, nobody knows how many
 }
 
 // stamped is the form in which the engine writes times.
@@ -29,14 +30,23 @@ func (p *pastLine) render(timestamps bool) string {
 		b.WriteByte(' ')
 	}
 	b.WriteString(clean(p.text, len(p.text)))
-	if p.over > 0 {
-		b.WriteString(cutMark(p.over))
-	}
+	b.WriteString(cutMark(p.over, p.more))
 	return b.String()
 }
 
-// cutMark stands at the end of a line of which so many bytes were cut off.
-func cutMark(bytes int) string { return fmt.Sprintf("… %d byte(s) cut", bytes) }
+// cutMark stands at the end of a line of which so many bytes were cut off, and
+// perhaps more; "" = none.
+func cutMark(bytes int, more bool) string {
+	switch {
+	case more && bytes == 0:
+		return "… the rest is cut"
+	case more:
+		return fmt.Sprintf("… more than %d byte(s) cut", bytes)
+	case bytes > 0:
+		return fmt.Sprintf("… %d byte(s) cut", bytes)
+	}
+	return ""
+}
 
 // bounded is the line at its greatest length.
 func (p pastLine) bounded() pastLine {

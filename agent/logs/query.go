@@ -152,7 +152,7 @@ type reading struct {
 
 func (r *reading) line(_ string, raw []byte) {
 	at, text := split(raw)
-	p := pastLine{at: at, prefix: r.prefix, text: text}
+	p := pastLine{at: at, prefix: r.prefix, text: text, more: len(raw) >= container.MaxLine}
 	switch {
 	case r.records == 0:
 		p.text = bytes.Clone(text)
@@ -161,7 +161,7 @@ func (r *reading) line(_ string, raw []byte) {
 		r.found.add(p)
 	}
 	r.records += len(text)/recordSize + 1
-	r.cut = r.cut || len(raw) >= container.MaxLine
+	r.cut = r.cut || p.more
 }
 
 // countFirst takes the first line for what it is: the log's first.
@@ -219,7 +219,7 @@ func (l *Logs) stored(q protocol.QueryAppLogsArgs) (*past, error) {
 	slices.Reverse(newest)
 	slices.SortStableFunc(newest, func(a, b line) int { return a.at.Compare(b.at) })
 	for i, prefix := range prefixes(newest) {
-		found.add(pastLine{at: newest[i].at, prefix: prefix, text: []byte(newest[i].text)})
+		found.add(pastLine{at: newest[i].at, prefix: prefix, text: []byte(newest[i].text), more: newest[i].cut})
 	}
 	oldest, next := kept.stream.Bounds()
 	err = kept.read(oldest, next, func(_ uint64, n line) bool {

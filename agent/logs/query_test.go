@@ -202,6 +202,11 @@ func TestAnswersFitAFrameWhateverIsPrinted(t *testing.T) {
 		if last := a.Lines[len(a.Lines)-1]; !strings.HasSuffix(last, "é… 147457 byte(s) cut") || len(last) > 257<<10 {
 			t.Errorf("the long line ends in %q after %d bytes", last[len(last)-40:], len(last))
 		}
+		e.print(web, strings.Repeat("x", container.MaxLine)) // which is all that anybody reads of a line
+		a = query(t, l, func(q *protocol.QueryAppLogsArgs) { q.Tail = 1 })
+		if got := a.Lines[0]; !strings.HasSuffix(got, "x… more than 786432 byte(s) cut") {
+			t.Errorf("the longest line ends in %q", got[len(got)-40:])
+		}
 		e.print(web, slicesOf(strings.Repeat("x", 250<<10), 200)...)
 		a = query(t, l, func(q *protocol.QueryAppLogsArgs) { q.Tail, q.Offset = 10, 100 })
 		if len(a.Lines) != 0 || !a.Truncated {

@@ -20,7 +20,7 @@ type line struct {
 	name    string // of the container among its project's; begins with the service as a rule
 	text    string
 	cut     bool   // the text was longer …
-	over    int    // … by so much, which is not written down
+	over    int    // … by so many bytes, which is not written down; 0 = unknown
 	gap     string // of a gap: why
 }
 

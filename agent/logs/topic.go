@@ -52,6 +52,7 @@ type topic struct {
 // An event waits to be published.
 type event struct {
 	args  []any
+	size  int    // bytes of lines
 	first uint64 // of a window: its first line; 0 = none of a container's
 }
 
@@ -111,7 +112,7 @@ func (w *window) close(due time.Time) event {
 		}
 		text += fmt.Sprintf("… %d log line(s) dropped (rate limit)", w.dropped)
 	}
-	e := event{args: []any{text}, first: w.first}
+	e := event{args: []any{text}, size: len(text), first: w.first}
 	next := w.held
 	*w = window{}
 	if next != nil {
@@ -121,16 +122,25 @@ func (w *window) close(due time.Time) event {
 }
 
 // say puts a message of the agent into the queue. Lines that were printed before
-// it go first.
+// it go first, where there is room for them.
 func (l *Logs) say(t *topic, text string) {
-	for l.heard(t) && !t.window.empty() {
+	for l.heard(t) && !t.window.empty() && t.room() {
 		l.queue(t, t.window.close(time.Time{}))
 	}
 	l.queue(t, event{args: []any{protocol.AgentMessage(text)}})
 }
 
+// room reports whether one more event may wait for a slow connection.
+func (t *topic) room() bool {
+	size := 0
+	for _, e := range t.events {
+		size += e.size
+	}
+	return len(t.events) < maxEvents && size < maxQueued
+}
+
 func (l *Logs) queue(t *topic, e event) {
-	if len(t.events) >= maxEvents {
+	if !t.room() {
 		l.cfg.Log.Debug().Str("container", t.cn).Msg("log message dropped: the connection is too slow")
 		return
 	}
@@ -171,7 +181,7 @@ func cut(text string, most int) string {
 	for at > 0 && !utf8.RuneStart(text[at]) {
 		at--
 	}
-	return text[:at] + cutMark(len(text)-at)
+	return text[:at] + cutMark(len(text)-at, false)
 }
 
 // cutRoom is at least as long as what cutMark makes.
