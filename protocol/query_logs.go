@@ -114,6 +114,10 @@ type AppLogsAnswer struct {
 	Truncated       bool     `json:"truncated"` // the window holds older lines than these
 	DeviceTime      string   `json:"device_time"`
 	OldestAvailable string   `json:"oldest_available,omitempty"`
+	// StoredSince tells that this device keeps older lines than the source has, from
+	// then on: those of a container that an update replaced, and the agent's own
+	// messages. follow_app_logs has them.
+	StoredSince string `json:"stored_since,omitempty"`
 }
 
 // Wire gives the answer as it is sent: no lines are null.
@@ -122,7 +126,11 @@ func (a AppLogsAnswer) Wire() map[string]any {
 	if len(a.Lines) > 0 {
 		lines = listOf(a.Lines)
 	}
-	return answerWire(lines, a.Returned, a.Truncated, a.DeviceTime, a.OldestAvailable, map[string]any{"source": a.Source})
+	more := map[string]any{"source": a.Source}
+	if a.StoredSince != "" {
+		more["stored_since"] = a.StoredSince
+	}
+	return answerWire(lines, a.Returned, a.Truncated, a.DeviceTime, a.OldestAvailable, more)
 }
 
 // answerWire puts together what both answers have; the lines do not take the

@@ -24,8 +24,8 @@ const (
 
 // Query reads an app's log back (wire §5.7). The engine's record of its
 // container counts: an earlier container of the app, which an update replaced,
-// is not part of it. Where there is no container, or no engine answers, it is
-// what this device stored.
+// is not part of it, and StoredSince tells that there was one. Where there is no
+// container, or no engine answers, it is what this device stored.
 //
 // The window is applied before lines are counted. A log is read backwards, in
 // parts that grow, so that the end of a huge one costs little; it ends at the
@@ -46,7 +46,17 @@ func (l *Logs) Query(ctx context.Context, q protocol.QueryAppLogsArgs) (protocol
 		}
 		return protocol.AppLogsAnswer{}, err
 	}
-	return found.answer(q, time.Now()), nil
+	answer := found.answer(q, time.Now())
+	if found.source != protocol.LogFromHistory {
+		since, err := l.storedSince(q.ContainerName)
+		if err != nil {
+			return protocol.AppLogsAnswer{}, err
+		}
+		if !since.IsZero() && (found.oldest.IsZero() || since.Before(found.oldest)) {
+			answer.StoredSince = protocol.DeviceTime(since)
+		}
+	}
+	return answer, nil
 }
 
 // find looks for an app's log: its container's, its project's, or what is stored.
@@ -221,10 +231,24 @@ func (l *Logs) stored(q protocol.QueryAppLogsArgs) (*past, error) {
 	for i, prefix := range prefixes(newest) {
 		found.add(pastLine{at: newest[i].at, prefix: prefix, text: []byte(newest[i].text), more: newest[i].cut})
 	}
+	found.oldest, err = l.storedSince(q.ContainerName)
+	return &found, err
+}
+
+// storedSince is the time of the oldest line that is stored of an app; zero =
+// there is none.
+func (l *Logs) storedSince(cn string) (at time.Time, err error) {
+	kept := l.kept(cn)
+	if kept == nil {
+		return at, nil
+	}
 	oldest, next := kept.stream.Bounds()
 	err = kept.read(oldest, next, func(_ uint64, n line) bool {
-		found.oldest = n.at
+		at = n.at
 		return n.kind == hole
 	})
-	return &found, err
+	if err != nil {
+		err = fmt.Errorf("read the log of %s: %w", cn, err)
+	}
+	return at, err
 }

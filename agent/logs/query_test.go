@@ -268,3 +268,19 @@ func TestQueriesEndAndWaitForEachOther(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAnEarlierContainerPrintedIsPointedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newFakeEngine(web)
+		l := running(t, e, &fakeSession{})
+		begun := time.Now()
+		l.Agent(web, "Starting web...")
+		time.Sleep(time.Second)
+		e.print(web, "of the new version")
+		a := query(t, l)
+		expect(t, "the container's log", a.Lines, []string{"of the new version"})
+		if a.StoredSince != protocol.DeviceTime(begun) || a.OldestAvailable != protocol.DeviceTime(begun.Add(time.Second)) || a.Truncated {
+			t.Errorf("answer %+v, want that there is more since %v", a, begun)
+		}
+	})
+}
