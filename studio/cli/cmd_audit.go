@@ -3,10 +3,13 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"reagent/protocol"
@@ -80,16 +83,44 @@ func auditRow(e protocol.AuditEntry, here *time.Location) []string {
 	return []string{fmt.Sprint(e.Seq), when, who, e.Procedure, e.Target, clip(arguments(e.Args), 60), result, took}
 }
 
-// arguments are those of a call in one line; of none there is none.
+// telling are the arguments that say most of a call, without their names.
+var telling = []string{"shell", "argv", "cmd", "args"}
+
+// arguments are those of a call in one line.
 func arguments(args map[string]any) string {
-	if len(args) == 0 {
-		return ""
+	var words []string
+	for _, name := range telling {
+		if v, there := args[name]; there {
+			words = append(words, plainly(v))
+		}
 	}
-	text, err := json.Marshal(args)
-	if err != nil {
-		return ""
+	for _, name := range slices.Sorted(maps.Keys(args)) {
+		if text := plainly(args[name]); text != "" && !slices.Contains(telling, name) {
+			words = append(words, name+"="+text)
+		}
 	}
-	return string(text)
+	return strings.Join(words, " ")
+}
+
+// plainly is a value without the signs of JSON; of an object the names.
+func plainly(v any) string {
+	if d, ok := protocol.AsDict(v); ok {
+		return strings.Join(slices.Sorted(maps.Keys(d)), ",")
+	}
+	if list, ok := protocol.AsList(v); ok {
+		var words []string
+		for _, v := range list {
+			words = append(words, plainly(v))
+		}
+		return strings.Join(words, " ")
+	}
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case float64: // as numbers are read from an answer
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
 }
 
 // clip keeps a text from spreading a table. Programs get all of it.

@@ -75,7 +75,7 @@ func TestTheLogOfADevice(t *testing.T) {
 func TestTheAuditOfADevice(t *testing.T) {
 	four := uint64(4)
 	answer := protocol.AuditAnswer{Returned: 4, Truncated: true, Entries: []protocol.AuditEntry{
-		{Seq: 7, Time: "2026-05-04T11:00:00Z", AuthID: "4", AuthRole: "user", Procedure: "run_command", Args: map[string]any{"argv": []any{"df", "-h"}}, Result: protocol.AuditOK, DurationMS: 1200},
+		{Seq: 7, Time: "2026-05-04T11:00:00Z", AuthID: "4", AuthRole: "user", Procedure: "run_command", Args: map[string]any{"argv": []any{"df", "-h"}, "detach": true, "timeout_ms": 3600000, "cwd": nil, "env": map[string]any{"B": "***", "A": "***"}, "id": "x"}, Result: protocol.AuditOK, DurationMS: 1200},
 		{Seq: 8, Time: "then", AuthID: "", Procedure: "prune_images", Result: protocol.AuditRefused, Error: "insufficient privileges to prune\x1b images " + strings.Repeat("x", 100)},
 		{Seq: 9, Time: "2026-05-04T11:00:00Z", AuthID: "system", AuthRole: "system", ForAccount: &four, Procedure: "request_app_state", Target: "prod_1_hello", Result: protocol.AuditOK},
 		{Seq: 10, Time: "2026-05-04T11:00:00Z", AuthID: "4", AuthRole: "user", Procedure: "init_device_terminal", Result: protocol.AuditStarted, SessionID: "x"},
