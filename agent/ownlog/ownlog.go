@@ -127,6 +127,10 @@ func (s *search) line(raw []byte, cut int) {
 	if len(raw) == 0 {
 		return
 	}
+	if r, ok := skim(raw); ok && cut == 0 && s.outside(r) {
+		s.record(r, nil)
+		return
+	}
 	if r, ok := parse(raw); ok && cut == 0 {
 		s.record(r, r.text)
 		return
@@ -140,18 +144,22 @@ func (s *search) line(raw []byte, cut int) {
 	s.pending, s.waiting = append(s.pending, text), s.waiting+size
 }
 
+// outside reports whether a record is not asked for.
+func (s *search) outside(r record) bool {
+	return r.severity < severities[s.q.Level] ||
+		!s.q.Since.IsZero() && r.at.Before(s.q.Since) || !s.q.Until.IsZero() && r.at.After(s.q.Until)
+}
+
 // record takes in a record, and with it the lines that belong to it; text is nil
-// for the one that is missing before a log's first line.
+// where it does not matter, and for the one that is missing before a log's first
+// line.
 func (s *search) record(r record, text func() string) {
 	lines, lost := s.pending, s.lost
 	s.pending, s.waiting, s.lost = nil, 0, false
-	switch {
-	case !s.q.Since.IsZero() && r.at.Before(s.q.Since):
+	if s.outside(r) {
 		// A device without a battery begins in the past, and then its clock is set:
 		// that is not yet where the window begins.
-		s.over = r.at.After(clockIsSet)
-		return
-	case r.severity < severities[s.q.Level], !s.q.Until.IsZero() && r.at.After(s.q.Until):
+		s.over = r.at.Before(s.q.Since) && r.at.After(clockIsSet)
 		return
 	}
 	for _, line := range lines {

@@ -1,7 +1,9 @@
 package ownlog
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -249,6 +251,7 @@ func FuzzBackwardsGivesTheLinesInReverse(f *testing.F) {
 func FuzzRecordsOfAnyFormAreTaken(f *testing.F) {
 	f.Add([]byte(`{"level":"info","time":"2026-05-04T03:02:01Z","message":"x","err":null}`))
 	f.Add([]byte(`{"time":5}`))
+	f.Add([]byte(`{"level":"warn","err":",\"time\":\"x","time":"2026-05-04T03:02:01.5+02:00","message":"x,\"time\":\"1"}`))
 	f.Add([]byte(`{`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if len(raw) == 0 {
@@ -256,6 +259,11 @@ func FuzzRecordsOfAnyFormAreTaken(f *testing.F) {
 		}
 		if r, ok := parse(raw); ok && r.at.IsZero() != strings.Contains(string(raw), "0001-01-01T00:00:00") {
 			t.Errorf("%q has no time", raw)
+		}
+		if quick, ok := skim(raw); ok && json.Valid(raw) {
+			if r, whole := parse(raw); whole && !bytes.Contains(raw[1:], []byte("{")) && bytes.Count(raw, []byte("\"time\"")) == 1 && bytes.Count(raw, []byte("\"level\"")) == 1 && (!quick.at.Equal(r.at) || quick.severity != r.severity) {
+				t.Errorf("%s is of %v, severity %d; at a glance of %v, %d", raw, r.at, r.severity, quick.at, quick.severity)
+			}
 		}
 		firstTime(raw)
 	})

@@ -49,6 +49,29 @@ func parse(raw []byte) (record, bool) {
 	return r, true
 }
 
+// skim reads time and severity of a line in the agent's own spelling without
+// taking it apart: most lines of a long search are of no interest.
+func skim(raw []byte) (r record, ok bool) {
+	rest, ok := bytes.CutPrefix(raw, []byte(`{"level":"`))
+	if !ok || raw[len(raw)-1] != '}' {
+		return record{}, false
+	}
+	level, _, _ := bytes.Cut(rest, []byte{'"'})
+	if r.severity, ok = severities[string(level)]; !ok {
+		return record{}, false
+	}
+	// Within a text the quotes would be escaped, and only the message comes later.
+	const key = `,"time":"`
+	i := bytes.LastIndex(rest, []byte(key))
+	if i < 0 {
+		return record{}, false
+	}
+	stamp, _, _ := bytes.Cut(rest[i+len(key):], []byte{'"'})
+	at, err := time.Parse(time.RFC3339, string(stamp))
+	r.at = at
+	return r, err == nil
+}
+
 // text reads a value of any kind as a text.
 func text(raw json.RawMessage) string {
 	if len(raw) == 0 || string(raw) == "null" {
