@@ -264,6 +264,19 @@ var wrong = []struct {
 	{protocol.GetAppLogHistory, []any{map[string]any{"containerName": "../../etc/passwd"}}, nil, "container name"},
 	{protocol.GetAppLogHistory, []any{map[string]any{"containerName": "prod_7"}}, nil, "container name"},
 	{protocol.GetAppLogHistory, []any{map[string]any{"containerName": "prod_99999999999999999999_x"}}, nil, ""},
+	{protocol.QueryAppLogs, nil, nil, "arguments are missing"},
+	{protocol.QueryAppLogs, []any{"prod_7_x"}, nil, "first param should be a dict"},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": []any{}}}, nil, "containerName"},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": "prod_7_x/logs?follow=1&"}}, nil, "container name"},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": "prod_7_x", "tail": "-1"}}, nil, "the tail param should be a non-negative whole number"},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": "prod_7_x", "offset": []any{[]any{}}}}, nil, "the offset param should be a non-negative whole number"},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": "prod_7_x", "since": 1e300}}, nil, "the since param should be a string"},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": "prod_7_x", "until": strings.Repeat("9", 1<<16)}}, nil, "invalid until"},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": "prod_7_x", "timestamps": "no"}}, nil, "the timestamps param should be a boolean"},
+	{protocol.QueryDeviceLogs, []any{[]any{}}, nil, "first param should be a dict"},
+	{protocol.QueryDeviceLogs, []any{map[string]any{"tail": 0.5}}, nil, "the tail param should be a non-negative whole number"},
+	{protocol.QueryDeviceLogs, []any{map[string]any{"since": "yesterday"}}, nil, "invalid since"},
+	{protocol.QueryDeviceLogs, []any{map[string]any{"level": []any{"info"}}}, nil, "the level param should be a string"},
 	// A call on behalf of somebody who cannot be.
 	{protocol.ListContainers, nil, map[string]any{"requestor_account_key": 0}, ""},
 	{protocol.ListContainers, nil, map[string]any{"requestor_account_key": nil}, ""},
@@ -288,6 +301,9 @@ var harmless = []struct {
 	{protocol.GetNetworkMetadata, []any{strings.Repeat("x", 1<<20)}, nil},
 	{protocol.GetIPv4Addresses, nil, map[string]any{strings.Repeat("k", 1<<16): 1}},
 	{protocol.GetImages, []any{nil}, nil},
+	{protocol.QueryDeviceLogs, nil, map[string]any{"tail": "x"}},
+	{protocol.QueryDeviceLogs, []any{map[string]any{"tail": 1 << 60, "since": "-1h", "until": "", "level": "LOUD", "x": []any{}}}, nil},
+	{protocol.QueryAppLogs, []any{map[string]any{"containerName": "/prod_7_x", "tail": "99999999", "offset": 1e6, "since": "99999h", "until": nil, "timestamps": nil}}, nil},
 }
 
 func TestBadInputIsAnsweredWithAnErrorAndChangesNothing(t *testing.T) {
