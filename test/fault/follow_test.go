@@ -15,15 +15,15 @@ import (
 	"reagent/test/rig"
 )
 
-// A followed log is what "reagent-studio logs -f" writes.
+// A followed command of reagent-studio goes on while its output is looked at.
 type followed struct {
 	t          testing.TB
 	cmd        *exec.Cmd
-	path, said string // files: the log, and what people are told beside it
+	path, said string // files: its output, and what people are told beside it
 }
 
-// follow follows the log of an app through a relay.
-func (s *site) follow(app string, relay *testenv.Relay) *followed {
+// follow begins a command of reagent-studio, through a relay.
+func (s *site) follow(relay *testenv.Relay, args ...string) *followed {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	f := &followed{t: s.t, path: filepath.Join(dir, "log"), said: filepath.Join(dir, "said")}
@@ -36,8 +36,8 @@ func (s *site) follow(app string, relay *testenv.Relay) *followed {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	f.cmd = exec.Command(testenv.Program(s.t, "./cmd/reagent-studio", false),
-		"logs", "-f", app, s.device.Serial, "--tail", "all", "--profile", filepath.Join(dir, "profile"))
+	f.cmd = exec.Command(testenv.Program(s.t, "./cmd/reagent-studio", false), args...)
+	f.cmd.Env = append(os.Environ(), "REAGENT_STUDIO_PROFILE="+filepath.Join(dir, "profile"))
 	out, errOut := create(s.t, f.path), create(s.t, f.said)
 	defer out.Close()
 	defer errOut.Close()
@@ -63,7 +63,7 @@ func create(t testing.TB, path string) *os.File {
 	return f
 }
 
-// reaches waits until the log holds a line, or one of a higher number.
+// reaches waits until the output holds a line, or one of a higher number.
 func (f *followed) reaches(kind string, n int) {
 	f.t.Helper()
 	last := 0
@@ -85,7 +85,7 @@ func (f *followed) last(kind string) int {
 	number, _, _ := strings.Cut(text[at+len(kind)+2:], "\n")
 	n, err := strconv.Atoi(number)
 	if err != nil {
-		f.t.Fatalf("a line of the log is %q", kind+" "+number)
+		f.t.Fatalf("a line is %q", kind+" "+number)
 	}
 	return n
 }
@@ -96,8 +96,15 @@ func (f *followed) end() {
 	if err := f.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		f.t.Fatal(err)
 	}
-	if err := f.cmd.Wait(); err != nil {
-		f.t.Errorf("logs -f ended with %v; told: %s", err, contents(f.t, f.said))
+	f.ends(0)
+}
+
+// ends waits until it has ended.
+func (f *followed) ends(code int) {
+	f.t.Helper()
+	_ = f.cmd.Wait()
+	if got := f.cmd.ProcessState.ExitCode(); got != code {
+		f.t.Errorf("%q ended with code %d, want %d; told: %s", f.cmd.Args, got, code, contents(f.t, f.said))
 	}
 }
 
@@ -127,14 +134,9 @@ func TestTheCommandLineShowsEveryLineOnce(t *testing.T) {
 	s.Release(web, rig.Release{Version: "1.0.0", Image: testenv.App{Env: []string{"TESTAPP_LINES=20000", "TESTAPP_EVERY=2ms"}}})
 	agent := s.start(quick(t))
 	s.run(web, "1.0.0")
-	log := s.follow(web, desk)
+	log := s.follow(desk, "logs", "-f", web, s.device.Serial, "--tail", "all")
 	log.reaches("line", 1)
-	more := func() {
-		t.Helper()
-		begun := time.Now()
-		log.reaches("tick", log.last("tick")+200)
-		t.Logf("after %v", time.Since(begun).Round(time.Millisecond))
-	}
+	more := func() { t.Helper(); log.reaches("tick", log.last("tick")+200) }
 	for range 3 {
 		desk.Cut()
 		link.Cut()
@@ -155,6 +157,28 @@ func TestTheCommandLineShowsEveryLineOnce(t *testing.T) {
 		t.Errorf("%d lines and %d ticks, want 20000 and %d or more", lines, ticks, before+1000)
 	}
 	if said := contents(t, log.said); strings.Contains(said, "missing") {
+		t.Errorf("told: %s", said)
+	}
+	agent.Terminate(syscall.SIGTERM, wellBehaved)
+}
+
+func TestACommandGoesOnWhileConnectionsAreLost(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, testenv.Docker(t))
+	link, desk := s.behind(), testenv.NewRelay(t, s.studio.Addr)
+	s.device.Flags = append(s.device.Flags, "-policyCommands")
+	agent := s.start(quick(t))
+	const script = `i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo "tick $i"; sleep 0.002; done; echo oops >&2; exit 7`
+	run := s.follow(desk, "run", s.device.Serial, "--shell", script)
+	for i, cut := range []func(){desk.Cut, link.Cut, func() { desk.Cut(); link.Cut() }} {
+		run.reaches("tick", 1+i*200)
+		cut()
+	}
+	run.ends(7)
+	if n := run.counted("tick"); n != 1500 {
+		t.Errorf("%d ticks, want 1500", n)
+	}
+	if said := contents(t, run.said); strings.Count(said, "oops\n") != 1 || strings.Contains(said, "lost on its way") {
 		t.Errorf("told: %s", said)
 	}
 	agent.Terminate(syscall.SIGTERM, wellBehaved)
