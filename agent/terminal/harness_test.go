@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	serial   = "sn-1"
-	patience = time.Minute
+	patience = 30 * time.Second
 )
 
 // join joins a router and stays until the test ends.
@@ -63,8 +63,7 @@ func join(t *testing.T, url, authid, format string, declare func(*messenger.Sess
 // startDevice runs a device's terminals on a router. stop ends them.
 func startDevice(t *testing.T, url, format string, configure func(*Config)) (m *Manager, stop func()) {
 	t.Helper()
-	var session *messenger.Session
-	session = join(t, url, "7-42", format, func(s *messenger.Session) {
+	join(t, url, "7-42", format, func(s *messenger.Session) {
 		cfg := Config{
 			Serial: serial, Link: s, DeviceShell: true,
 			Offer: func(r Resize) func() {
@@ -82,7 +81,6 @@ func startDevice(t *testing.T, url, format string, configure func(*Config)) (m *
 		}
 		m = newManager(cfg, atHome(t, cfg))
 	}, func() { m.Online() })
-	_ = session
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
@@ -275,6 +273,8 @@ func (f *fakeShells) device(context.Context) (shell, error) {
 
 func (f *fakeShells) container(ctx context.Context, _ string) (shell, error) { return f.device(ctx) }
 
+func (f *fakeShells) fail(err error) { f.mu.Lock(); defer f.mu.Unlock(); f.err = err }
+
 func (f *fakeShells) last() *fakeShell {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -349,15 +349,36 @@ func (l *fakeLink) keys(names protocol.TerminalSession, e messenger.Event) bool 
 	return h != nil
 }
 
-// output is all that was published on a topic, the end as [eof].
-func (l *fakeLink) output(names protocol.TerminalSession) string {
+// events are what was published on a session's data topic.
+func (l *fakeLink) events(names protocol.TerminalSession) (some []publication) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var b strings.Builder
 	for _, p := range l.published {
-		if p.topic != names.DataTopic {
-			continue
+		if p.topic == names.DataTopic {
+			some = append(some, p)
 		}
+	}
+	return some
+}
+
+// offers is the resize procedure of a session.
+func (l *fakeLink) offers(names protocol.TerminalSession) Resize {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.offered[names.ResizeTopic]
+}
+
+// left is how many topics and procedures there are.
+func (l *fakeLink) left() (topics, procedures int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.handlers), len(l.offered)
+}
+
+// output is all that was published on a topic, the end as [eof].
+func (l *fakeLink) output(names protocol.TerminalSession) string {
+	var b strings.Builder
+	for _, p := range l.events(names) {
 		switch v := p.args[0].(type) {
 		case string:
 			b.WriteString(v)

@@ -46,6 +46,7 @@ func onDevice(t *testing.T, m *Manager, by *messenger.Session, authid string) *s
 }
 
 func TestAShellOfTheDevice(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"json", "cbor", "msgpack"} {
 		t.Run(format, func(t *testing.T) {
 			url, _ := testenv.Router(t, logins)
@@ -76,6 +77,7 @@ func TestAShellOfTheDevice(t *testing.T) {
 }
 
 func TestOneShellOfTheDeviceForEachOwner(t *testing.T) {
+	t.Parallel()
 	url, _ := testenv.Router(t, logins)
 	m, _ := startDevice(t, url, "json", nil)
 	results := make(chan protocol.TerminalSession, 8)
@@ -105,6 +107,7 @@ func TestOneShellOfTheDeviceForEachOwner(t *testing.T) {
 }
 
 func TestBackgroundJobsEndWithTheirTerminal(t *testing.T) {
+	t.Parallel()
 	url, _ := testenv.Router(t, logins)
 	m, _ := startDevice(t, url, "json", nil)
 	user := join(t, url, "3", "json", nil, nil)
@@ -144,6 +147,7 @@ func TestBackgroundJobsEndWithTheirTerminal(t *testing.T) {
 }
 
 func TestTheEndOfTheAgentEndsTheShells(t *testing.T) {
+	t.Parallel()
 	url, _ := testenv.Router(t, logins)
 	m, stop := startDevice(t, url, "json", nil)
 	user := join(t, url, "3", "json", nil, nil)

@@ -44,12 +44,15 @@ func findLogin(name string) (login, error) {
 		u = &user.User{Uid: strconv.Itoa(own), Gid: strconv.Itoa(os.Getegid()), HomeDir: os.Getenv("HOME"), Username: os.Getenv("USER")}
 	}
 	l := login{name: u.Username, home: u.HomeDir}
-	for text, to := range map[string]*uint32{u.Uid: &l.uid, u.Gid: &l.gid} {
-		n, err := strconv.ParseUint(text, 10, 32)
+	for _, id := range []struct {
+		text string
+		to   *uint32
+	}{{u.Uid, &l.uid}, {u.Gid, &l.gid}} {
+		n, err := strconv.ParseUint(id.text, 10, 32)
 		if err != nil {
 			return login{}, fmt.Errorf("user %s: %w", u.Username, err)
 		}
-		*to = uint32(n)
+		*id.to = uint32(n)
 	}
 	l.foreign = int(l.uid) != own
 	if l.foreign && own != 0 {

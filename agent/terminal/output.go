@@ -12,6 +12,7 @@ const (
 	window  = protocol.TerminalWindow // unsent while there is a connection, or beyond what a client has processed
 	history = 256 << 10               // kept at all, for clients that ask again
 	offline = 1 << 20                 // kept without a connection
+	ending  = 2 << 20                 // kept of a shell that has ended: what the kernel had of its output, too
 )
 
 // An output is what a shell printed and what was sent of it. Positions count the
@@ -72,9 +73,9 @@ func (o *output) write(p []byte) {
 	if o.closed {
 		return
 	}
-	o.kept.add(p)
 	o.end += uint64(len(p))
 	o.forget()
+	o.kept.add(p)
 	o.changed.Broadcast()
 }
 
@@ -92,10 +93,14 @@ func (o *output) unsure() uint64 {
 
 // forget drops what is too much: of what was taken soon, of the rest late.
 func (o *output) forget() {
+	most := uint64(offline)
+	if o.draining {
+		most = ending
+	}
 	oldest := o.end - min(o.end, history)
 	oldest = min(oldest, max(o.unsure(), o.start))
-	oldest = max(oldest, o.end-min(o.end, offline), o.start)
-	o.kept.drop(int(oldest - o.start))
+	oldest = max(oldest, o.end-min(o.end, most), o.start)
+	o.kept.drop(int(oldest - o.start)) // never more than there is: a piece is shorter than the history
 	o.start = oldest
 	if o.next < o.start {
 		o.lost += o.start - o.next

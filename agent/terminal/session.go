@@ -183,8 +183,10 @@ func (s *session) live(ctx context.Context, exited, read <-chan struct{}) (why s
 	case <-s.stopping:
 	}
 	// First as its user would do it (wire Appendix A).
-	s.in.add("\x03\x04")
-	within(exited, s.cfg.Farewell)
+	for _, key := range []string{"\x03", "\x04"} { // one after the other: a shell that is interrupted may forget what was typed
+		s.in.add(key)
+		within(exited, s.cfg.Farewell/2)
+	}
 	return s.why
 }
 
@@ -222,7 +224,9 @@ func (s *session) seeOff(ctx context.Context, published <-chan struct{}) {
 		case <-published:
 			return
 		case <-s.asked:
-			late.Reset(s.cfg.Linger)
+			if ending != nil { // the agent waits for nobody
+				late.Reset(s.cfg.Linger)
+			}
 		case <-ending:
 			late.Reset(s.cfg.Farewell)
 			ending = nil
