@@ -22,7 +22,7 @@ func deviceLogs() Command {
 	return Command{
 		Words: "device logs", Args: "DEVICE [--tail N] [--since TIME] [--until TIME] [--level LEVEL]", Min: 1, Max: 1,
 		About: "Show the log of the agent on a device",
-		More: `That is what the agent itself writes; what an app prints shows "$0 logs".
+		More: `That is what the agent itself writes. For what an app prints see "$0 logs".
 
   $0 device logs press-07 --since 1h --level warn`,
 		Flags: func(f *flag.FlagSet) {
