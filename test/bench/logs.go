@@ -24,7 +24,7 @@ var chatters = []struct {
 }
 
 // silence is how long no line comes before those that are missing are lost.
-const silence = 5 * time.Second
+const silence = 15 * time.Second
 
 // logs measures what reaches a viewer of an app that prints lines of 100 bytes:
 // by the contract's topic, which drops what is too much, and by the log that
@@ -40,7 +40,10 @@ func (l *lab) logs(t *stage) []figure {
 	}
 	t.Cleanup(func() { _ = viewer.Close() })
 
-	var figures []figure
+	calls := l.callMeanwhile(t, d.Serial)
+	l.rest(t, l.load)
+	calm := calls()
+	figures := []figure{ofMany("logs.quiet.p99", "a call while nobody prints, p99", "ms", calm.quantile(0.99), calm)}
 	for _, c := range chatters {
 		one := y.newApp(t, 0, fmt.Sprintf("TESTAPP_CHATTER=%d", c.lines), fmt.Sprintf("TESTAPP_RATE=%d", c.rate))
 		mark := l.witness.mark()
@@ -242,7 +245,7 @@ func (y *tally) result() result {
 
 // wait returns when all lines came, or none for too long.
 func (y *tally) wait(ctx context.Context) {
-	quiet := time.NewTimer(2 * silence)
+	quiet := time.NewTimer(silence)
 	defer quiet.Stop()
 	for y.result().got < y.lines {
 		select {
