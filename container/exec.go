@@ -92,7 +92,9 @@ func (e *Engine) exec(ctx context.Context, idOrName string, s ExecSpec) (*Exec, 
 		if err != nil {
 			return err
 		}
-		x.id = made.ID
+		if x.id = made.ID; !isID(x.id) {
+			return fmt.Errorf("the engine's answer about it is not complete")
+		}
 		x.conn, x.in, err = p.hijack(ctx, "/exec/"+made.ID+"/start", start)
 		return err
 	})

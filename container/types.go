@@ -1,13 +1,14 @@
 // Package container is the Docker Engine as the agent sees it: images are
 // pulled, built and pushed, containers created, started, stopped, renamed,
-// removed, listed and watched, each call with a deadline, every error one of ours.
+// removed, listed and watched, programs run in them; each call with a deadline,
+// every error one of ours.
 //
 // An Engine may be used from any goroutine, and starts none that outlives the
 // call it serves. It dials lazily: an engine that is absent at start, hangs,
 // restarts or comes back as another version costs the callers an error
 // (ErrUnavailable, ErrTimeout), never the process. Each call ends by a deadline of
-// its own; a stream (Events, Logs, Wait) has one for its beginning, a pull, build
-// or push one for each pause. The end of the caller's context is always reported
+// its own; a stream (Events, Logs, Wait, Exec) has one for its beginning, a pull,
+// build or push one for each pause. The end of the caller's context is always reported
 // as that.
 //
 // What survives a restart is what the engine itself keeps. In memory there is
