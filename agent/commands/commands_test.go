@@ -151,6 +151,7 @@ func TestManyCallsOfOneCommandShareIt(t *testing.T) {
 }
 
 func TestTimeLimitCancelAndStopEndEverything(t *testing.T) {
+	t.Parallel()
 	dir, all := t.TempDir(), t
 	l := live(all, dir)
 	for _, what := range []string{protocol.CommandTimedOut, protocol.CommandCanceled, "stopped", protocol.CommandInterrupted} {
@@ -233,6 +234,7 @@ func TestALostLinkOrADetachedCallEndsNothing(t *testing.T) {
 }
 
 func TestTooMuchOutputIsCountedAndNotKept(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := live(t, dir)
 	const printed = 10 << 20

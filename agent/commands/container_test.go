@@ -40,6 +40,7 @@ func insideApps(t *testing.T, change ...func(*Config)) (l *life, engine *contain
 }
 
 func TestCommandsRunInTheContainersOfAppsWhateverThePolicySays(t *testing.T) {
+	t.Parallel()
 	l, _, app, foreign := insideApps(t)
 	within := func(name, line string) Question {
 		q := shell(line)
@@ -81,6 +82,7 @@ func TestCommandsRunInTheContainersOfAppsWhateverThePolicySays(t *testing.T) {
 }
 
 func TestAStopInAContainerEndsTheChildren(t *testing.T) {
+	t.Parallel()
 	l, engine, app, _ := insideApps(t)
 	mark := newMark(t)
 	q := shell("sleep " + mark + " & (trap '' TERM; sleep " + mark + ") & echo up; wait")
@@ -108,6 +110,7 @@ func TestAStopInAContainerEndsTheChildren(t *testing.T) {
 }
 
 func TestWhatAKillLeavesInAContainerIsEndedLater(t *testing.T) {
+	t.Parallel()
 	l, engine, app, _ := insideApps(t)
 	mark := newMark(t)
 	x, err := engine.Exec(t.Context(), app, container.ExecSpec{Argv: []string{"/bin/sh", "-c", "sleep " + mark + " & wait"}})

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -125,7 +124,7 @@ func (o *output) write(f []byte) bool {
 	if !o.store.room(int64(len(f))) {
 		return false
 	}
-	if len(o.spare) == 0 {
+	if len(o.spare) == 0 && o.store.outputFits() {
 		if o.file == nil && o.size == 0 {
 			o.file, _ = os.OpenFile(o.store.outputFile(o.id), os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
 		}
@@ -154,7 +153,9 @@ func (o *output) finish() {
 		}
 	}
 	if o.file != nil {
-		if len(o.spare) > 0 { // there may be room again; what is read from memory stays there
+		if len(o.spare) == 0 || !o.store.outputFits() {
+			_ = o.file.Truncate(o.size) // of a frame that did not fit
+		} else { // there is room again; what is read from memory stays there
 			_, _ = o.file.WriteAt(o.spare, o.size)
 		}
 		_ = o.file.Close()
@@ -176,43 +177,47 @@ func (o *output) kept() int {
 	return o.held
 }
 
-// fit is all output that fits into an answer.
+// fit is all output that fits into an answer, once it has ended.
 func (o *output) fit(asBase64 bool) (stdout, stderr string, cut bool) {
 	r := o.reader()
 	defer r.close()
-	return fit(func() (frame, error) { return r.next(context.Background()) }, asBase64) // it has ended: no wait
+	a := newAnswer(asBase64)
+	for !a.cut {
+		f, err := r.next(context.Background()) // it has ended: no wait
+		if err != nil {
+			a.cut = !errors.Is(err, errEnd)
+			break
+		}
+		a.add(f)
+	}
+	stdout, stderr = a.texts()
+	return stdout, stderr, a.cut
 }
 
-// fit collects frames as far as they fit into an answer.
-func fit(next func() (frame, error), asBase64 bool) (stdout, stderr string, cut bool) {
-	var text [2]strings.Builder
-	var raw [2][]byte
-	for left := maxAnswer; ; {
-		f, err := next()
-		if err != nil {
-			cut = cut || !errors.Is(err, errEnd)
-			break
-		}
-		if asBase64 {
-			left -= base64.StdEncoding.EncodedLen(len(f.data))
-			if cut = cut || left < 0; !cut {
-				raw[f.stream] = append(raw[f.stream], f.data...)
-			}
-		} else {
-			data := encoded(f.data, false)
-			left -= protocol.EncodedText(data)
-			if cut = cut || left < 0; !cut {
-				text[f.stream].WriteString(data)
-			}
-		}
-		if cut {
-			break
-		}
+// An answer collects frames as far as they fit.
+type answer struct {
+	asBase64 bool
+	left     int
+	cut      bool // there were more
+	kept     [2][]byte
+}
+
+func newAnswer(asBase64 bool) *answer { return &answer{asBase64: asBase64, left: maxAnswer} }
+
+// add takes a frame, unless it or one before did not fit.
+func (a *answer) add(f frame) {
+	if a.asBase64 {
+		a.left -= base64.StdEncoding.EncodedLen(len(f.data))
+	} else {
+		a.left -= protocol.EncodedText(encoded(f.data, false))
 	}
-	if asBase64 {
-		return encoded(raw[0], true), encoded(raw[1], true), cut
+	if a.cut = a.cut || a.left < 0; !a.cut {
+		a.kept[f.stream] = append(a.kept[f.stream], f.data...)
 	}
-	return text[0].String(), text[1].String(), cut
+}
+
+func (a *answer) texts() (stdout, stderr string) {
+	return encoded(a.kept[0], a.asBase64), encoded(a.kept[1], a.asBase64)
 }
 
 // errEnd is the end of an output.

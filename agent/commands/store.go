@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -76,6 +75,7 @@ type store struct {
 	mu    sync.Mutex // guards what follows
 	ended map[string]*kept
 	bytes int64 // of all outputs, those of commands that run included
+	tight bool  // the reserve is in use: what is left of it is for records
 }
 
 // kept is a command that has ended.
@@ -133,9 +133,8 @@ func openStore(cfg Config) (s *store, cutOff []record, err error) {
 // interrupted is the end of a command that nobody saw.
 func (s *store) interrupted(r record) *result {
 	end := &result{State: protocol.CommandInterrupted, Ended: r.Started}
-	_ = s.frames(r.ID, func(f frame) bool { // as far as they are whole
+	_ = s.frames(r.ID, func(f frame) { // as far as they are whole
 		*[2]*uint64{&end.Stdout, &end.Stderr}[f.stream] += uint64(len(f.data))
-		return true
 	})
 	for _, file := range []string{s.recordFile(r.ID), s.outputFile(r.ID)} {
 		if info, err := os.Stat(file); err == nil && info.ModTime().After(end.Ended) {
@@ -290,22 +289,33 @@ func (s *store) write(r record, synced bool) error {
 		return os.WriteFile(s.recordFile(r.ID), text, 0o600)
 	}
 	if err = write(); errors.Is(err, syscall.ENOSPC) {
+		s.mu.Lock()
+		s.tight = true
+		s.mu.Unlock()
 		_ = os.Remove(filepath.Join(s.cfg.Dir, reserveFile))
 		err = write()
 	}
 	return err
 }
 
-// refill makes the reserve again once it was used. A device with a full disk must
-// still run the command that empties it.
+// refill makes the reserve again once it was used, or what there is room for. A
+// device with a full disk must still run the command that empties it.
 func (s *store) refill() {
 	file := filepath.Join(s.cfg.Dir, reserveFile)
 	if info, err := os.Stat(file); err == nil && info.Size() == reserveSize {
 		return
 	}
-	if err := os.WriteFile(file, make([]byte, reserveSize), 0o600); err != nil {
-		_ = os.Remove(file) // another time
-	}
+	err := os.WriteFile(file, make([]byte, reserveSize), 0o600)
+	s.mu.Lock()
+	s.tight = err != nil
+	s.mu.Unlock()
+}
+
+// outputFits tells whether outputs may go to the disk.
+func (s *store) outputFits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.tight
 }
 
 // answer is the kept result of a command, with all of its output that there still
@@ -314,28 +324,20 @@ func (s *store) answer(r record, asBase64 bool) protocol.CommandEnd {
 	end := r.end()
 	end.Replayed = true
 	var held uint64
-	all := []frame{}
-	_ = s.frames(r.ID, func(f frame) bool { // as far as they are whole
+	kept := newAnswer(asBase64)
+	_ = s.frames(r.ID, func(f frame) { // as far as they are whole
 		held += uint64(len(f.data))
-		all = append(all, f)
-		return true
+		kept.add(f)
 	})
-	stdout, stderr, cut := fit(func() (frame, error) {
-		if len(all) == 0 {
-			return frame{}, errEnd
-		}
-		f := all[0]
-		all = all[1:]
-		return f, nil
-	}, asBase64)
+	stdout, stderr := kept.texts()
 	end.Stdout, end.Stderr = &stdout, &stderr
 	end.DroppedBytes = end.StdoutBytes + end.StderrBytes - min(held, end.StdoutBytes+end.StderrBytes)
-	end.Truncated = cut || end.DroppedBytes > 0
+	end.Truncated = kept.cut || end.DroppedBytes > 0
 	return end
 }
 
 // frames reads the kept output of a command that does not run.
-func (s *store) frames(id string, visit func(frame) bool) error {
+func (s *store) frames(id string, visit func(frame)) error {
 	file, err := os.Open(s.outputFile(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -348,11 +350,12 @@ func (s *store) frames(id string, visit func(frame) bool) error {
 	for {
 		f, _, err := readFrame(in)
 		switch {
-		case err == io.EOF || err == nil && !visit(f):
+		case errors.Is(err, errEnd):
 			return nil
 		case err != nil:
 			return err
 		}
+		visit(f)
 	}
 }
 
