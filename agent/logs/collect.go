@@ -71,15 +71,14 @@ func (l *Logs) gather(ctx context.Context, t *topic, c *collection) {
 	}
 	var readers sync.WaitGroup
 	defer readers.Wait()
-	ended, active := make(chan string), map[string]bool{}
+	ended, runs := make(chan string), map[string]*run{}
 	tick := time.NewTicker(l.cfg.Rescan)
 	defer tick.Stop()
 	for {
 		for _, s := range sources {
-			if _, read := active[s.ID]; read {
-				continue // to its end at least; whoever starts it again attaches again
+			if !begin(runs, s) {
+				continue
 			}
-			active[s.ID] = true
 			readers.Go(func() {
 				l.follow(ctx, t, s)
 				select {
@@ -92,26 +91,43 @@ func (l *Logs) gather(ctx context.Context, t *topic, c *collection) {
 		case <-ctx.Done():
 			return
 		case id := <-ended:
-			active[id] = false
-			if !anyOf(active) {
+			runs[id].read = false
+			if !anyRead(runs) {
 				return
 			}
+			sources = nil // they are from before that
 			continue
 		case <-c.look:
 		case <-tick.C:
 		}
 		sources = l.sources(ctx, t, c.of)
-		for _, s := range sources {
-			if reading, known := active[s.ID]; known && !reading && s.Running {
-				delete(active, s.ID)
-			}
-		}
 	}
 }
 
-func anyOf(set map[string]bool) bool {
-	for _, is := range set {
-		if is {
+// A run is one container of a project, from a start to its end.
+type run struct {
+	read    bool      // its log is being read, which lasts until it ends
+	started time.Time // zero = not known yet
+}
+
+// begin tells whether a container's log is to be read: it is not being read, and
+// the container runs, or has run since.
+func begin(runs map[string]*run, s container.LogSource) bool {
+	r := runs[s.ID]
+	if r == nil {
+		runs[s.ID] = &run{read: true, started: s.Started}
+		return true
+	}
+	if r.read || !s.Running && s.Started.Equal(r.started) {
+		return false
+	}
+	r.read, r.started = true, s.Started
+	return true
+}
+
+func anyRead(runs map[string]*run) bool {
+	for _, r := range runs {
+		if r.read {
 			return true
 		}
 	}

@@ -34,6 +34,7 @@ type fakeEngine struct {
 type fakeContainer struct {
 	lines   []string // with their times; on stderr those that begin with "!"
 	ended   bool
+	started time.Time     // of one of a project
 	broken  error         // ends those who follow
 	rewind  bool          // those who follow get all of it once more …
 	skip    int           // … or miss so many lines
@@ -118,7 +119,7 @@ func (e *fakeEngine) Sources(_ context.Context, id string) ([]container.LogSourc
 		service, _, _ := strings.Cut(names[i], "-")
 		id := project + "-" + names[i]
 		sources = append(sources, container.LogSource{
-			ID: id, Name: names[i], Service: service, Prefix: prefix, Running: !e.containers[id].ended,
+			ID: id, Name: names[i], Service: service, Prefix: prefix, Running: !e.containers[id].ended, Started: e.containers[id].started,
 		})
 	}
 	return sources, nil

@@ -57,7 +57,7 @@ func (l *Logs) History(ctx context.Context, cn string) ([]string, error) {
 		}
 	}
 	if len(printed.lines) == 0 {
-		printed.lines = l.unstored(ctx, name)
+		printed.lines = l.unstored(ctx, name, container.ProjectLog(cn+"_compose"))
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -120,24 +120,44 @@ func (r *recent) add(n line, most int) {
 	}
 }
 
-// unstored reads the end of the log of a container of which no line was stored,
-// the newest line first.
-func (l *Logs) unstored(ctx context.Context, idOrName string) (lines []line) {
+// unstored reads the end of a log of which no line was stored, the newest line
+// first: of the first of these that is there.
+func (l *Logs) unstored(ctx context.Context, ids ...string) (lines []line) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.EngineLimit)
 	defer cancel()
+	for _, id := range ids {
+		sources, err := l.cfg.Engine.Sources(ctx, id)
+		for _, s := range sources {
+			var some []line
+			if some, err = l.end(ctx, s); err != nil {
+				break
+			}
+			lines = append(lines, some...)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, container.ErrNotFound) && ctx.Err() == nil {
+			l.cfg.Log.Debug().Err(err).Str("container", id).Msg("engine does not tell a container's past")
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
+	lines = lines[max(0, len(lines)-oldLines):]
+	slices.Reverse(lines)
+	return lines
+}
+
+// end reads the last lines that an engine has of a container.
+func (l *Logs) end(ctx context.Context, s container.LogSource) (lines []line, err error) {
 	size := 0
-	err := l.cfg.Engine.Logs(ctx, idOrName, container.LogOptions{Tail: oldLines, Timestamps: true}, func(_ string, raw []byte) {
+	err = l.cfg.Engine.Logs(ctx, s.ID, container.LogOptions{Tail: oldLines, Timestamps: true}, func(_ string, raw []byte) {
 		at, text := split(raw)
-		lines = append(lines, line{at: at, text: clean(text, keptBytes)})
+		lines = append(lines, line{at: at, name: s.Name, text: clean(text, keptBytes)})
 		for size += len(text); size > keptBytes && len(lines) > 1; lines = lines[1:] {
 			size -= len(lines[0].text)
 		}
 	})
-	slices.Reverse(lines)
-	if err != nil && !errors.Is(err, container.ErrNotFound) && ctx.Err() == nil {
-		l.cfg.Log.Debug().Err(err).Str("container", idOrName).Msg("engine does not tell a container's past")
-	}
-	return lines
+	return lines, err
 }
 
 // earlier keeps a clock that was set back from silencing a log until it has
