@@ -15,6 +15,7 @@ import (
 	dockercontainer "github.com/docker/docker/api/types/container"
 	"github.com/rs/zerolog"
 
+	"reagent/agent/terminal"
 	"reagent/container"
 	"reagent/internal/testenv"
 	"reagent/messenger"
@@ -139,6 +140,17 @@ func (l ownLog) Query(_ context.Context, q protocol.QueryDeviceLogsArgs) (protoc
 	return a, l.f.fails()
 }
 
+func (f *fixed) Device(_ context.Context, by terminal.Caller) (protocol.TerminalSession, error) {
+	return protocol.DeviceTerminal(serial, "of-"+by.AuthID), f.fails()
+}
+
+func (f *fixed) Container(_ context.Context, _ terminal.Caller, name string) (protocol.TerminalSession, error) {
+	return protocol.ContainerTerminal(serial, name, "id"), f.fails()
+}
+
+func (f *fixed) Start(context.Context, terminal.Caller, string) error { return f.fails() }
+func (f *fixed) Stop(terminal.Caller, string) error                   { return f.fails() }
+
 func (f *fixed) Stats(context.Context) protocol.Stats {
 	return protocol.Stats{CPUCount: 4, CPUUsage: 12, MemoryTotal: 1 << 33, StorageTotal: 1 << 50, DockerAppsMounted: true}
 }
@@ -156,7 +168,7 @@ func (f *fixed) deps() deps {
 		serial: serial,
 		about:  about{version: "1.2.3", arch: "arm", variant: "v7", serial: serial, os: func() string { return "linux debian 13.3 6.1.0-28-amd64" }},
 		apps:   f, uploads: f, ports: f, containers: f, images: f, prune: f,
-		past: f, machine: f, addresses: f, appLogs: appLogs{f}, ownLog: ownLog{f},
+		past: f, machine: f, addresses: f, appLogs: appLogs{f}, ownLog: ownLog{f}, terminals: f,
 	}
 }
 
@@ -239,6 +251,16 @@ func TestAnswersHaveTheContractsShapes(t *testing.T) {
 					map[string]any{"IP": "::1", "Mask": mask(255, 255)},
 				}},
 				{"get_ipv4_addresses", nil, []any{[]any{}}},
+				{"init_device_terminal", nil, []any{map[string]any{
+					"dataTopic": "re.mgmt.sn-1.data.of-system", "writeTopic": "re.mgmt.sn-1.term_write.of-system",
+					"resizeTopic": "re.mgmt.sn-1.term_resize.of-system", "sessionID": "of-system",
+				}}},
+				{"request_terminal_session", []any{map[string]any{"containerName": "prod_6_web"}}, []any{map[string]any{
+					"dataTopic": "re.mgmt.sn-1.term_data.prod_6_web.id", "writeTopic": "re.mgmt.sn-1.term_write.prod_6_web.id",
+					"resizeTopic": "re.mgmt.sn-1.term_resize.prod_6_web.id", "sessionID": "id",
+				}}},
+				{"start_terminal_session", []any{map[string]any{"sessionID": "id", "registrationID": 5.0}}, nil},
+				{"stop_terminal_session", []any{map[string]any{"sessionID": "id"}}, nil},
 				{"write_data", []any{"BEGIN", "web.tgz", "dev_6_web", 3, "t-1"}, nil},
 				{"check_host_port", []any{map[string]any{"app_key": 6, "port": 80, "host_port": 0}}, []any{map[string]any{"available": true, "reason": ""}}},
 				{"check_host_port", []any{map[string]any{"app_key": 6, "port": 80, "host_port": 40000}}, []any{map[string]any{"available": true, "reason": ""}}},
@@ -365,6 +387,13 @@ func TestBadInputIsAnErrorAndNothingElse(t *testing.T) {
 				{user, "query_app_logs", []any{map[string]any{"containerName": "prod_6_web", "timestamps": 1}}, nil, "the timestamps param should be a boolean"},
 				{user, "query_device_logs", []any{"x"}, nil, "first param should be a dict"},
 				{user, "query_device_logs", []any{map[string]any{"level": 5}}, nil, "the level param should be a string"},
+				{user, "init_device_terminal", nil, nil, "insufficient privileges to start a terminal session"},
+				{user, "request_terminal_session", []any{map[string]any{"containerName": "prod_6_web"}}, nil, "insufficient privileges to start a terminal session"},
+				{system, "request_terminal_session", []any{}, map[string]any{"containerName": "prod_6_web"}, "no args found"},
+				{system, "request_terminal_session", []any{map[string]any{"containerName": nil}}, nil, "failed to parse containerName"},
+				{system, "start_terminal_session", nil, nil, "failed to parse args, payload is missing"},
+				{system, "start_terminal_session", []any{map[string]any{"sessionID": "id"}}, nil, "failed to parse registrationID"},
+				{system, "stop_terminal_session", []any{"id"}, nil, "failed to parse payload"},
 				{user, "write_data", []any{"BEGIN", "web.tgz", "dev_6_web", 3, "t-1"}, nil, "insufficient privileges write data to device"},
 				{system, "write_data", nil, nil, "failed to parse chunk argument"},
 				{system, "write_data", []any{"BEGIN", "../web.tgz", "dev_6_web", 3, "t-1"}, nil, "failed to parse name argument"},

@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"reagent/agent/terminal"
+	"reagent/messenger"
+	"reagent/protocol"
+)
+
+// offered keeps the handlers that are declared.
+type offered map[string]messenger.Handler
+
+func (o offered) Declare(uri string, _ map[string]any, h messenger.Handler) (withdraw func()) {
+	o[uri] = h
+	return func() { delete(o, uri) }
+}
+
+// The procedure of a session is none of the table's, and asks all the same.
+func TestTheSizeOfATerminalIsToldByThoseWhoMay(t *testing.T) {
+	for _, c := range []struct {
+		device bool
+		needs  protocol.Privilege
+	}{{true, protocol.Maintain}, {false, protocol.Develop}} {
+		studio := &asked{answer: true}
+		d, session := dispatching(t, studio), offered{}
+		d.serial = serial
+		var callers []terminal.Caller
+		names := protocol.DeviceTerminal(serial, "x")
+		withdraw := offerResize(session, d)(terminal.Resize{
+			URI: names.ResizeTopic, Device: c.device,
+			Handle: func(_ context.Context, who terminal.Caller, _ []any) error { callers = append(callers, who); return nil },
+		})
+		call := func(inv messenger.Invocation) string {
+			got, _ := text(t, session[names.ResizeTopic](t.Context(), inv))
+			return got
+		}
+		forUser := messenger.Invocation{Disclosed: true, Caller: "system", CallerRole: "system", Kwargs: map[string]any{"requestor_account_key": 5}}
+		for _, inv := range []messenger.Invocation{by("3", "user"), forUser, by("system", "system")} {
+			if got := call(inv); got != "" {
+				t.Errorf("%+v: %s", inv, got)
+			}
+		}
+		if studio.last.Privilege != c.needs || studio.times != 2 {
+			t.Errorf("asked %d times for %q, want twice for %q", studio.times, studio.last.Privilege, c.needs)
+		}
+		if want := "[{3 user 0} {system system 5} {system system 0}]"; fmt.Sprint(callers) != want {
+			t.Errorf("callers %v, want %s", callers, want)
+		}
+		for _, inv := range []messenger.Invocation{{}, by("7-43", "device"), by("app-prod-6-1@sn-1", "app")} {
+			if got := call(inv); !strings.HasPrefix(got, "insufficient privileges") {
+				t.Errorf("%+v: %q", inv, got)
+			}
+		}
+		studio.answer = false
+		if got := call(by("3", "user")); got != toStartATerminal {
+			t.Errorf("without the privilege: %q", got)
+		}
+		if len(callers) != 3 {
+			t.Errorf("%d calls went through", len(callers))
+		}
+		if withdraw(); len(session) != 0 {
+			t.Error("it is offered after its end")
+		}
+	}
+}
+
+func TestShellsAreWrittenDownFromBeginToEnd(t *testing.T) {
+	w := &entries{}
+	note := noteShells(w)
+	bridge := terminal.Caller{AuthID: "system", Role: "system", Account: 5}
+	note(terminal.Notice{Session: "a", By: bridge, Container: "prod_6_web"})
+	note(terminal.Notice{Session: "a", By: bridge, Container: "prod_6_web", Ended: true, Why: "stopped", Lasted: 1500e6})
+	note(terminal.Notice{Session: "b", By: terminal.Caller{AuthID: "3", Role: "user"}})
+	if len(w.list) != 3 || !w.synced[0] || w.synced[1] || !w.synced[2] {
+		t.Fatalf("%+v, synced %v", w.list, w.synced)
+	}
+	begin, end, other := w.list[0], w.list[1], w.list[2]
+	if begin.Procedure != "request_terminal_session" || begin.Target != "prod_6_web" || begin.Result != "started" || begin.SessionID != "a" ||
+		begin.AuthID != "system" || begin.ForAccount == nil || *begin.ForAccount != 5 {
+		t.Errorf("begin %+v", begin)
+	}
+	if end.Result != "ended" || end.DurationMS != 1500 || end.Args["why"] != "stopped" || end.SessionID != "a" {
+		t.Errorf("end %+v", end)
+	}
+	if other.Procedure != "init_device_terminal" || other.ForAccount != nil || other.AuthID != "3" || other.AuthRole != "user" {
+		t.Errorf("the device's %+v", other)
+	}
+}
