@@ -32,7 +32,10 @@ func TestTheSizeOfATerminalIsToldByThoseWhoMay(t *testing.T) {
 		names := protocol.DeviceTerminal(serial, "x")
 		withdraw := offerResize(session, d)(terminal.Resize{
 			URI: names.ResizeTopic, Device: c.device,
-			Handle: func(_ context.Context, who terminal.Caller, _ []any) error { callers = append(callers, who); return nil },
+			Handle: func(_ context.Context, who terminal.Caller, _ []any) error {
+				callers = append(callers, who)
+				return nil
+			},
 		})
 		call := func(inv messenger.Invocation) string {
 			got, _ := text(t, session[names.ResizeTopic](t.Context(), inv))
