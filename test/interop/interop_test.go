@@ -82,7 +82,41 @@ func TestAutobahnCallsTheDevicesProceduresAndReadsItsLogs(t *testing.T) {
 			t.Errorf("history = %+v, want the lines so far", past)
 		}
 		w.readsBack(t, user, cn)
+		w.runsCommands(t, user, cn)
 	})
+}
+
+// runsCommands runs commands in an app's container, which the policy of a device
+// does not forbid, and none on the device, which it does.
+func (w *world) runsCommands(t *testing.T, user *autobahn, cn string) {
+	t.Helper()
+	question := map[string]any{
+		"id": "3f1c2a54-0f52-4d3e-9b8f-1d2f6f0c1d9e", "container_name": cn, "argv": []any{"/testapp"},
+		"env": map[string]any{"TESTAPP_LINES": "5000", "TESTAPP_EXIT": "3", "TESTAPP_STDERR": "to the other stream"},
+	}
+	before := len(user.heard())
+	got := user.does(map[string]any{"call": w.uri(protocol.RunCommand), "args": []any{question}, "progress": true})
+	end, _ := protocol.AsDict(protocol.Arg(got.Args, 0))
+	if end["state"] != "exited" || fmt.Sprint(end["exit_code"]) != "3" || end["stdout"] != nil || end["replayed"] != false {
+		t.Errorf("run_command answers %+v", got)
+	}
+	parts := strings.Join(user.heard()[before:], "\n")
+	for _, want := range []string{"seq:0", "line 1\n", "line 5000\n", "to the other stream", "type:output"} {
+		if !strings.Contains(parts, want) {
+			t.Errorf("no %q in its output of %d bytes", want, len(parts))
+		}
+	}
+	for _, args := range []map[string]any{question, {"id": question["id"], "container_name": cn}} {
+		got = user.call(w.uri(protocol.RunCommand), []any{args}, nil)
+		end, _ = protocol.AsDict(protocol.Arg(got.Args, 0))
+		if text := fmt.Sprint(end["stdout"]); end["replayed"] != true || !strings.HasSuffix(text, "line 5000\nready\n") || end["stderr"] != "to the other stream\n" {
+			t.Errorf("run_command %v answers %.300v", args, got)
+		}
+	}
+	got = user.call(w.uri(protocol.RunCommand), []any{map[string]any{"id": question["id"], "shell": "true"}}, nil)
+	if got.Error != "re.error.disabled_by_policy" || !strings.Contains(fmt.Sprint(got.Args), "policy.commands") {
+		t.Errorf("on the device: %+v, want the policy's refusal", got)
+	}
 }
 
 // readsBack asks for the log of an app, and for the agent's own.

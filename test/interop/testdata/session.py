@@ -3,7 +3,8 @@ the standard input, and answers one JSON line each.
 
     SECRET=... session.py URL REALM AUTHID SERIALIZER
 
-    {"call": URI, "args": [...], "kwargs": {...}}   -> {"args": [...], "kwargs": {...}} or {"error": URI, "args": [...]}
+    {"call": URI, "args": [...], "kwargs": {...}}   -> {"args": [...], "kwargs": {...}} or {"error": URI, "args": [...]};
+                                                       with "progress": true, parts of the answer come as events of URI
     {"subscribe": TOPIC, "match": "exact"}          -> {"subscribed": TOPIC}
     {"register": URI}                               -> {"registered": URI}; it answers its arguments
     {"publish": TOPIC, "args": [...]}               -> {"published": TOPIC}
@@ -18,7 +19,7 @@ import sys
 
 from autobahn.asyncio.component import Component
 from autobahn.wamp.exception import ApplicationError
-from autobahn.wamp.types import PublishOptions, SubscribeOptions
+from autobahn.wamp.types import CallOptions, PublishOptions, SubscribeOptions
 
 url, realm, authid, serializer = sys.argv[1:5]
 secret = os.environ["SECRET"]
@@ -38,7 +39,10 @@ component = Component(
 async def obey(session, order):
     if "call" in order:
         try:
-            answer = await session.call(order["call"], *order.get("args", []), **order.get("kwargs", {}))
+            kwargs = order.get("kwargs", {})
+            if order.get("progress"):
+                kwargs["options"] = CallOptions(on_progress=lambda *args: say(event=order["call"], args=list(args)))
+            answer = await session.call(order["call"], *order.get("args", []), **kwargs)
         except ApplicationError as e:
             say(error=e.error, args=list(e.args))
             return
