@@ -78,6 +78,7 @@ func (l *Logs) noChanges(err error) {
 		l.hear(t)
 	}
 	l.deaf = true
+	l.poke()
 }
 
 func (l *Logs) sayDoubt(err error) {
@@ -115,6 +116,14 @@ func (l *Logs) unanswered(t *topic, err error) {
 		l.cfg.Log.Warn().Err(err).Str("container", t.cn).Msg("router does not tell who listens to a log; asking again")
 		t.askPause = min(max(2*t.askPause, l.cfg.MinRetry), l.cfg.MaxRetry)
 	}
-	t.askAt = time.Now().Add(t.askPause/2 + backoff.Jitter(t.askPause/2))
+	t.askAt = l.soon(t.askPause)
 	l.doubts(t)
+	if l.deaf { // those whom it named may be gone
+		t.listeners = nil
+	}
+}
+
+// soon is a time after a pause, not in step with other devices.
+func (l *Logs) soon(pause time.Duration) time.Time {
+	return time.Now().Add(pause/2 + backoff.Jitter(pause/2))
 }

@@ -156,3 +156,38 @@ func TestRouterThatRefusesIsAskedAgainButSeldom(t *testing.T) {
 		expect(t, "events", s.texts(web), []string{})
 	})
 }
+
+func TestListenersWhoLeaveUntoldAreMissedSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newFakeEngine("c1")
+		s := &fakeSession{noMeta: denied, listeners: map[string]any{webTopic: []any{uint64(5)}}}
+		l := running(t, e, s)
+		l.Attach(web, "c1")
+		l.Online(t.Context())
+		time.Sleep(time.Second)
+		sent := func() (bytes int) {
+			before := len(strings.Join(s.texts(web), ""))
+			e.print("c1", slicesOf(strings.Repeat("x", 99), 2000)...)
+			time.Sleep(2 * time.Second)
+			return len(strings.Join(s.texts(web), "")) - before
+		}
+		if n := sent(); n < 150_000 {
+			t.Errorf("a listener whom the router names gets %d bytes, want all", n)
+		}
+		s.set(func(s *fakeSession) { s.listeners = nil })
+		time.Sleep(time.Minute)
+		if n := sent(); n > doubtAppMost*11/10 || n < doubtAppMost/2 {
+			t.Errorf("%d bytes were sent when nobody was known to listen, want a little", n)
+		}
+		s.set(func(s *fakeSession) { s.listeners = map[string]any{webTopic: []any{uint64(6)}} })
+		time.Sleep(time.Minute)
+		if n := sent(); n < 150_000 {
+			t.Errorf("a new listener gets %d bytes, want all", n)
+		}
+		asked := s.questions()
+		time.Sleep(time.Hour)
+		if n := s.questions() - asked; n < 40 || n > 130 {
+			t.Errorf("%d questions in an hour, want about one a minute", n)
+		}
+	})
+}

@@ -159,6 +159,9 @@ func (l *Logs) question(t *topic) func(context.Context) {
 			return
 		}
 		t.known, t.askPause = true, 0
+		if l.deaf {
+			t.listeners, t.askAt = nil, l.soon(l.cfg.AskAgain) // whoever left is not told of
+		}
 		for _, id := range subscriptions(protocol.Arg(r.Args, 0)) {
 			if _, ended := l.gone[id]; !ended {
 				l.listen(t, id)

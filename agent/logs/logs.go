@@ -48,6 +48,7 @@ type Config struct {
 	MinRetry    time.Duration // pause after the engine or the router failed, doubling; 1 s
 	MaxRetry    time.Duration // to at most; 30 s
 	AskRefused  time.Duration // who listens is asked again so much after the router refused to tell; 10 min
+	AskAgain    time.Duration // and so often while the router does not tell who comes and goes; 1 min
 	Linger      time.Duration // a container that was told to end is followed so long; 1 min
 	CatchUp     time.Duration // lines older than that are not sent late; 5 min
 	DrainLimit  time.Duration // a container that is to be removed waits for its log so long; 5 s
@@ -69,6 +70,7 @@ func (c Config) withDefaults() Config {
 		&c.MinRetry:    time.Second,
 		&c.MaxRetry:    30 * time.Second,
 		&c.AskRefused:  10 * time.Minute,
+		&c.AskAgain:    time.Minute,
 		&c.Linger:      time.Minute,
 		&c.CatchUp:     5 * time.Minute,
 		&c.DrainLimit:  5 * time.Second,

@@ -52,7 +52,7 @@ func (l *Logs) next(now time.Time) (*topic, event, time.Duration) {
 		if !l.online {
 			continue
 		}
-		if !t.known && !t.asking {
+		if (!t.known || l.deaf) && !t.asking {
 			if pause := t.askAt.Sub(now); pause > 0 {
 				wait = min(wait, pause)
 			} else {
