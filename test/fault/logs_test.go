@@ -140,7 +140,7 @@ func TestAFollowerGetsEveryLineOnceWhateverBreaks(t *testing.T) {
 	relay.Cut()
 	f.wait(t, 13_000)
 	agent.Kill()
-	agent = s.device.Start(t, quick(t))
+	s.device.Start(t, quick(t))
 	f.wait(t, 17_000)
 	s.studio.Kill()
 	s.studio.Start()
