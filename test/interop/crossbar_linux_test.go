@@ -27,6 +27,7 @@ func crossbarWithout(t *testing.T, denied ...string) *world {
 	router := testenv.Crossbar(t, map[string]testenv.Login{
 		protocol.AuthIDSystem: {Secret: rig.SystemSecret, Role: protocol.RoleSystem},
 		rig.Administrator:     {Secret: "b3BlcmF0b3I=", Role: protocol.RoleUser},
+		"2":                   {Secret: crossbarColleague, Role: protocol.RoleUser}, // the next account: see colleague
 		authID(w.file):        {Secret: w.file.Secret, Role: protocol.RoleDevice, Salted: true, Denied: denied},
 	})
 	b.Join(router.Addr)

@@ -40,13 +40,25 @@ type said struct {
 	Event      string
 	Args       []any
 	Kwargs     map[string]any
+
+	// Of terminal.py.
+	Opened map[string]any
+	Found  bool
+	Output string
+	terminalReport
 }
 
 // foreign starts a session with Autobahn|Python and returns it with the first
 // thing that it says: joined or refused.
 func foreign(t *testing.T, login rig.Login, format string) (*autobahn, said) {
 	t.Helper()
-	cmd := testenv.Python(t, sessionScript, login.URL, login.Realm, login.AuthID, format)
+	return script(t, sessionScript, login, format)
+}
+
+// script is foreign for another script than the usual one.
+func script(t *testing.T, text string, login rig.Login, format string, args ...string) (*autobahn, said) {
+	t.Helper()
+	cmd := testenv.Python(t, text, append([]string{login.URL, login.Realm, login.AuthID, format}, args...)...)
 	cmd.Env = append(cmd.Env, "SECRET="+login.Secret)
 	a := &autobahn{t: t, says: make(chan said, 100)}
 	out, err := cmd.StdoutPipe()
@@ -117,7 +129,7 @@ func (a *autobahn) next() said {
 		if open {
 			return s
 		}
-	case <-time.After(limit):
+	case <-time.After(3 * limit): // longer than it may be told to wait
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
