@@ -29,6 +29,7 @@ var measurements = []measurement{
 	{"calls", "latency and rate of device_handshake, beside a bare client's echo", (*lab).calling},
 	{"reconnect", "router killed and back; link cut with the router still there", (*lab).reconnect},
 	{"apps", "request RUNNING to container runs and to RUNNING reported, beside docker run", (*lab).transitions},
+	{"terminals", "echo of a key, a page of output and the opening of shells, beside a bare call", (*lab).terminals},
 	{"twenty", "twenty apps wanted at once: until all run, and the agent's memory meanwhile", (*lab).twenty},
 	{"logs", "lines that an app prints, by its topic and by follow_app_logs: rate, loss, memory, and a call meanwhile", (*lab).logs},
 	{"idle", "memory and CPU without apps", (*lab).idleAlone},

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/gammazero/nexus/v3/client"
+	"github.com/gammazero/nexus/v3/wamp"
+
+	"reagent/internal/testenv"
+	"reagent/protocol"
+)
+
+const (
+	strokes  = 500    // keys that are pressed, one after another
+	pages    = 5      // times that lines are printed
+	openings = 10     // of shells
+	printed  = 20_000 // lines a page
+)
+
+// terminals measures shells of the device and of a container: the echo of a key
+// beside the bare call of the same moment, a page of output, the opening.
+func (l *lab) terminals(t *stage) []figure {
+	l.startEcho(t)
+	d := l.newDevice(t, l.router.addr, "127.0.0.1")
+	a := l.connect(t, d)
+	defer a.stop()
+	engine := testenv.Docker(t)
+	engine.Owns(l.serial)
+	user, err := l.router.join(t.ctx, protocol.AuthIDSystem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = user.Close() })
+
+	var figures []figure
+	for _, k := range []struct{ name, about, container string }{
+		{"host", "shell of the device", ""},
+		{"container", "shell in a container", shellContainer(t, engine)},
+	} {
+		var opening, floor, echo, page sample
+		for i := range openings {
+			l.progress.say("terminals, %s: opening %d of %d", k.about, i+1, openings)
+			s, took := openTerminal(t, user, d.Serial, k.container)
+			opening.add(took)
+			s.leave()
+		}
+		s, _ := openTerminal(t, user, d.Serial, k.container)
+		for i := range strokes {
+			if i%50 == 0 {
+				l.progress.say("terminals, %s: key %d of %d", k.about, i, strokes)
+				s.types("\x15") // the line does not grow
+				l.rest(t, 20*time.Millisecond)
+				s.output.Reset()
+			}
+			begun := time.Now()
+			if _, err := user.Call(t.ctx, echoProcedure, nil, nil, nil, nil); err != nil {
+				t.Fatalf("call the echo: %v", err)
+			}
+			floor.add(time.Since(begun))
+			echo.add(s.echo("x"))
+		}
+		s.types("\x15")
+		lost := 0
+		for i := range pages {
+			l.progress.say("terminals, %s: page %d of %d", k.about, i+1, pages)
+			took, missing := s.page()
+			page.add(took)
+			lost += missing
+		}
+		s.leave()
+		name := "terminals." + k.name
+		figures = append(figures,
+			median(name+".open", k.about+", opening", "ms", opening),
+			median(name+".echo.p50", k.about+", echo of a key, p50", "ms", echo),
+			ofMany(name+".echo.p99", k.about+", echo of a key, p99", "ms", echo.quantile(0.99), echo),
+			median(name+".floor", "bare call in turns with it, p50", "ms", floor),
+			single(name+".echo.ratio", "echo of a key to the bare call, p50", "×", echo.median()/floor.median()),
+			median(name+".page", fmt.Sprintf("%s, %d lines", k.about, printed), "ms", page),
+			single(name+".lost", "… of which never came, in all pages", "lines", float64(lost)))
+	}
+	return figures
+}
+
+// shellContainer runs a container that has a shell, and returns its name.
+func shellContainer(t *stage, e *testenv.Engine) string {
+	name := e.Prefix + "-shell"
+	image := name + ":1"
+	testenv.BuildImage(t, e, image, testenv.App{Shell: true})
+	made, err := e.API.ContainerCreate(t.ctx, &container.Config{Image: image}, nil, nil, nil, name)
+	if err == nil {
+		err = e.API.ContainerStart(t.ctx, made.ID, container.StartOptions{})
+	}
+	if err != nil {
+		t.Fatalf("run %s: %v", name, err)
+	}
+	return name
+}
+
+// A remote is a shell as its user has it.
+type remote struct {
+	t      *stage
+	user   *client.Client
+	at     protocol.TerminalSession
+	events chan []byte
+	output bytes.Buffer // not looked at yet
+}
+
+// openTerminal opens a shell and waits until it takes keys. It says how long the
+// calls took that open it.
+func openTerminal(t *stage, user *client.Client, serial, container string) (*remote, time.Duration) {
+	s := &remote{t: t, user: user, events: make(chan []byte, 1<<16)}
+	call := func(suffix string, in wamp.Dict) any {
+		r, err := user.Call(t.ctx, protocol.Procedure(serial, suffix), nil, wamp.List{in}, nil, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", suffix, err)
+		}
+		return protocol.Arg(r.Arguments, 0)
+	}
+	begun := time.Now()
+	var answer any
+	if container == "" {
+		answer = call(protocol.InitDeviceTerminal, wamp.Dict{})
+	} else {
+		answer = call(protocol.RequestTerminal, wamp.Dict{"containerName": container})
+	}
+	took := time.Since(begun)
+	if err := protocol.Decode(answer, &s.at); err != nil {
+		t.Fatalf("open a shell: %v", err)
+	}
+	err := user.Subscribe(s.at.DataTopic, func(e *wamp.Event) {
+		if data, ok := protocol.TerminalBytes(protocol.Arg(e.Arguments, 0), container != ""); ok {
+			s.events <- data
+		}
+	}, nil)
+	if err != nil {
+		t.Fatalf("listen to a shell: %v", err)
+	}
+	if container != "" {
+		begun = time.Now()
+		call(protocol.StartTerminal, wamp.Dict{"sessionID": s.at.SessionID, "registrationID": 0})
+		took += time.Since(begun)
+	}
+	s.types(" unset HISTFILE; echo re''ady\r")
+	s.until("ready\r\n")
+	return s, took
+}
+
+func (s *remote) types(keys string) {
+	if err := s.user.Publish(s.at.WriteTopic, nil, wamp.List{keys}, nil); err != nil {
+		s.t.Fatalf("type: %v", err)
+	}
+}
+
+// until waits for a text in the output and returns what was before it.
+func (s *remote) until(text string) string {
+	late := time.NewTimer(stepLimit)
+	defer late.Stop()
+	for from := 0; ; {
+		if at := bytes.Index(s.output.Bytes()[from:], []byte(text)); at >= 0 {
+			before := string(s.output.Next(from + at))
+			s.output.Next(len(text))
+			return before
+		}
+		from = max(0, s.output.Len()-len(text))
+		select {
+		case data := <-s.events:
+			s.output.Write(data)
+		case <-late.C:
+			s.t.Fatalf("the shell never printed %q", text)
+		case <-s.t.ctx.Done():
+			s.t.Fatal(s.t.ctx.Err())
+		}
+	}
+}
+
+// echo presses a key and waits until it is shown.
+func (s *remote) echo(key string) time.Duration {
+	begun := time.Now()
+	s.types(key)
+	s.until(key)
+	return time.Since(begun)
+}
+
+// page has many lines printed, and says how many of them did not come.
+func (s *remote) page() (took time.Duration, missing int) {
+	begun := time.Now()
+	s.types(fmt.Sprintf("seq 1 %d; echo do''ne\r", printed))
+	output := s.until("done\r\n")
+	took = time.Since(begun)
+	got := map[string]bool{}
+	for line := range strings.SplitSeq(output, "\r\n") {
+		got[line[strings.LastIndexByte(line, '\r')+1:]] = true // a shell steers the terminal before the first
+	}
+	for n := range printed {
+		if !got[fmt.Sprint(n+1)] {
+			missing++
+		}
+	}
+	return took, missing
+}
+
+// leave ends the shell and waits for its last word.
+func (s *remote) leave() {
+	s.types("exit\r")
+	s.until(protocol.TerminalEOF)
+	if err := s.user.Unsubscribe(s.at.DataTopic); err != nil {
+		s.t.Fatalf("leave a shell: %v", err)
+	}
+}
