@@ -370,6 +370,44 @@ func TestContainersOfTheReferenceAgentAreAdopted(t *testing.T) {
 	}
 }
 
+// The studio's list comes before an engine that is slow to start has answered: it
+// takes the app for what it is all the same.
+func TestAWishThatComesBeforeTheEngineHindersNoAdoption(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stop()
+	adopted, _, err := r.engine.Run(t.Context(), container.Spec{
+		Name: r.cn(), Image: r.local("1"), TTY: true, Labels: map[string]string{"real": "True"},
+		Env: []string{"DEVICE_SERIAL_NUMBER=" + r.facts.Serial, "ENV=PROD", fmt.Sprintf("APP_KEY=%d", r.id.Key), "APP_NAME=web"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := r.openStore()
+	wish := r.web(func(q *protocol.AppRequest) {
+		q.Environment = map[string]any{"A": map[string]any{"value": "1"}}
+	})
+	_, _, err = early.Want(wish, false)
+	if err := errors.Join(err, early.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.settled(protocol.Running)
+	r.eventually("the wish is taken", func() bool { a, _, _ := r.store.Actual(r.id); return a.ConfigHash != "" })
+	if a, _, err := r.store.Actual(r.id); err != nil || a.Version != "1" || a.State != protocol.Running {
+		t.Errorf("record = %+v, %v; want that of the container", a, err)
+	}
+	if w, _, err := r.store.Wanted(r.id); err != nil || len(w.Request.Environment) != 1 {
+		t.Errorf("wanted = %+v, %v; want what the studio said", w.Request, err)
+	}
+	if r.running("1") != adopted {
+		t.Error("the adopted container was recreated")
+	}
+	if slices.Contains(r.states(), "FAILED") {
+		t.Errorf("states %v; want no failure", r.states())
+	}
+}
+
 func TestLostDatabaseIsRebuiltFromTheLabels(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

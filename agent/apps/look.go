@@ -233,6 +233,18 @@ func (a *Apps) known(id protocol.AppID) (bool, error) {
 	return wanted || actual, err
 }
 
+// taken tells whether a container that was found is no matter of adoption. One
+// without our labels is also adopted where nothing but a wish is known: the
+// studio's list comes before the first look where the engine is slow to start,
+// and no worker has been at the engine by then.
+func (a *Apps) taken(id protocol.AppID, foreign bool) (bool, error) {
+	if epoch, _ := a.engineEpoch(); foreign && epoch == 0 {
+		_, actual, err := a.cfg.Store.Actual(id)
+		return actual, err
+	}
+	return a.known(id)
+}
+
 // adoptSummary rebuilds the record of a container that carries our labels and
 // has none: the database was lost.
 func (a *Apps) adoptSummary(ctx context.Context, id protocol.AppID, s container.Summary) error {
@@ -270,7 +282,7 @@ func (a *Apps) lookAtProject(ctx context.Context, project string, rows []contain
 			found[id] = r.Status
 		}
 	}
-	if known, err := a.known(id); err != nil || known {
+	if taken, err := a.taken(id, !labelled); err != nil || taken {
 		return err
 	}
 	name := rows[0].Labels[labelName]
@@ -300,13 +312,14 @@ func (a *Apps) lookAtProject(ctx context.Context, project string, rows []contain
 }
 
 // adopt writes the record of a container that is ours, wanted RUNNING whether it
-// runs or not: an exited one is a victim of a power cut. It is not recreated.
+// runs or not, unless something is wanted already: an exited one is a victim of a
+// power cut. It is not recreated.
 func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, seen sight, foreign bool) error {
 	c := seen.parts[0]
 	a.wishes.Lock()
 	defer a.wishes.Unlock()
-	known, err := a.known(id)
-	if err != nil || known {
+	taken, err := a.taken(id, foreign)
+	if err != nil || taken {
 		return err
 	}
 	switch now, err := a.cfg.Engine.Inspect(ctx, c.ID); {
@@ -317,9 +330,14 @@ func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, seen s
 	}
 	have := device.Actual{AppKey: id.Key, Stage: id.Stage, AppName: name, Project: seen.jobs, Adopted: foreign, Changed: time.Now().UTC()}
 	a.recall(&have, seen)
-	wish, _, err := a.cfg.Store.Want(protocol.AppRequest{
-		AppKey: id.Key, AppName: name, Stage: id.Stage, Target: protocol.Running, PresentVersion: have.Version,
-	}, false)
+	_, wanted, err := a.cfg.Store.Wanted(id)
+	if err == nil && !wanted {
+		var wish device.Wanted
+		wish, _, err = a.cfg.Store.Want(protocol.AppRequest{
+			AppKey: id.Key, AppName: name, Stage: id.Stage, Target: protocol.Running, PresentVersion: have.Version,
+		}, false)
+		have.AdoptedWish = wish.Seq
+	}
 	if err != nil {
 		return fmt.Errorf("adopt %s: %w", c.Name, err)
 	}
@@ -327,7 +345,7 @@ func (a *Apps) adopt(ctx context.Context, id protocol.AppID, name string, seen s
 	if !known {
 		state = protocol.Present
 	}
-	have.State, have.AdoptedWish = state, wish.Seq
+	have.State = state
 	err = a.cfg.Store.Save(have)
 	if err != nil {
 		return fmt.Errorf("adopt %s: %w", c.Name, err)
