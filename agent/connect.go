@@ -70,7 +70,6 @@ func (g *greeting) run(ctx context.Context, link *messenger.Link) error {
 		return messenger.ErrRejoin // the list was another project's
 	}
 	g.apps.Online()
-	g.shells.Online()
 	g.waitForEngine(ctx)
 	empty := false
 	if wishes != nil {
@@ -205,7 +204,10 @@ func (g *greeting) exchange(ctx context.Context, link *messenger.Link, id config
 		}
 	})
 	flight.Go(func() { warn("status not taken", g.status.Report(limited, link, protocol.Configuring)) })
-	flight.Go(func() { warn("not everything is registered at once", link.Apply(limited)) })
+	flight.Go(func() {
+		warn("not everything is registered at once", link.Apply(limited))
+		g.shells.Online() // who types waits for nothing else
+	})
 	flight.Go(func() {
 		a := g.machine()
 		a.SwarmKey, a.DeviceKey = id.SwarmKey, id.DeviceKey

@@ -25,10 +25,7 @@ const toStartATerminal = denied + " to start a terminal session"
 // callers are admitted as those of the table are.
 func offerResize(session declarer, d *dispatcher) func(terminal.Resize) (withdraw func()) {
 	return func(r terminal.Resize) func() {
-		needs := protocol.Develop
-		if r.Device {
-			needs = protocol.Maintain
-		}
+		needs := terminalNeeds(r.Device)
 		return session.Declare(r.URI, registerOptions(), d.handler(procedure{
 			name:  strings.TrimPrefix(r.URI, protocol.Procedure(d.serial, "")),
 			needs: needs, denial: toStartATerminal, deed: shell,
@@ -36,6 +33,31 @@ func offerResize(session declarer, d *dispatcher) func(terminal.Resize) (withdra
 				return Result{}, r.Handle(ctx, holder(c), c.Args)
 			},
 		}))
+	}
+}
+
+// terminalNeeds is the privilege that a shell takes.
+func terminalNeeds(device bool) protocol.Privilege {
+	if device {
+		return protocol.Maintain
+	}
+	return protocol.Develop
+}
+
+// mayHave asks the studio whether somebody who has a shell may still have it.
+func mayHave(d *dispatcher) func(ctx context.Context, by terminal.Caller, device bool) (bool, error) {
+	return func(ctx context.Context, by terminal.Caller, device bool) (bool, error) {
+		account := by.Account
+		if account == 0 && !isSystem(by.AuthID, by.Role) {
+			account, _ = protocol.Uint(by.AuthID)
+		}
+		if account == 0 {
+			return true, nil // the system for itself: nobody else was let in
+		}
+		swarm, key := d.device()
+		return d.may(ctx, protocol.PrivilegeQuestion{
+			Privilege: terminalNeeds(device), Entity: "DEVICE", EntityKey: key, RequestorAccountKey: account, SwarmKey: swarm,
+		})
 	}
 }
 

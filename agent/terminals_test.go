@@ -71,6 +71,32 @@ func TestTheSizeOfATerminalIsToldByThoseWhoMay(t *testing.T) {
 	}
 }
 
+func TestWhoHasAShellIsAskedForAgain(t *testing.T) {
+	studio := &asked{answer: true}
+	may := mayHave(dispatching(t, studio))
+	for _, c := range []struct {
+		by      terminal.Caller
+		device  bool
+		account uint64 // 0 = nobody is asked
+		needs   protocol.Privilege
+	}{
+		{terminal.Caller{AuthID: "3", Role: "user"}, true, 3, protocol.Maintain},
+		{terminal.Caller{AuthID: "3", Role: "user"}, false, 3, protocol.Develop},
+		{terminal.Caller{AuthID: "system", Role: "system", Account: 5}, true, 5, protocol.Maintain},
+		{terminal.Caller{AuthID: "system", Role: "system"}, true, 0, ""},
+		{terminal.Caller{AuthID: "7", Role: "system"}, true, 0, ""},
+	} {
+		studio.times, studio.answer = 0, c.account == 0
+		yes, err := may(t.Context(), c.by, c.device)
+		if err != nil || yes != studio.answer || (studio.times == 1) != (c.account != 0) {
+			t.Errorf("%+v: %v, %v, asked %d times", c.by, yes, err, studio.times)
+		}
+		if c.account != 0 && (studio.last.RequestorAccountKey != c.account || studio.last.Privilege != c.needs) {
+			t.Errorf("%+v: asked for %+v", c.by, studio.last)
+		}
+	}
+}
+
 func TestShellsAreWrittenDownFromBeginToEnd(t *testing.T) {
 	w := &entries{}
 	note := noteShells(w)

@@ -11,7 +11,7 @@ import (
 // An engine runs programs in containers; container.Engine is one.
 type engine interface {
 	Exec(ctx context.Context, idOrName string, s container.ExecSpec) (*container.Exec, error)
-	HasFile(ctx context.Context, idOrName, path string) (bool, error)
+	FirstFile(ctx context.Context, idOrName string, paths ...string) (string, error)
 }
 
 // system opens the shells of this machine.
@@ -21,21 +21,23 @@ type system struct {
 }
 
 // containerShells are what is looked for in a container, the best first (wire
-// §9.1). The last is started without a look.
+// §9.1, but without the programs and files that a small image lacks).
 var containerShells = []string{
 	"/bin/zsh", "/usr/bin/zsh", "/usr/local/bin/zsh",
 	"/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash",
 	"/bin/sh", "/usr/bin/sh", "/busybox/sh", "/bin/ash",
-	"sh",
 }
 
 var errNoContainer = &protocol.Error{Code: protocol.CodeNotFound, Text: "container not found"}
 
 // container starts the best shell of a running container.
 func (s system) container(ctx context.Context, name string) (shell, error) {
-	path, err := s.bestShell(ctx, name)
+	path, err := s.engine.FirstFile(ctx, name, containerShells...)
 	if err != nil {
-		return nil, err
+		return nil, refusal(err)
+	}
+	if path == "" {
+		path = "sh" // perhaps the container's own PATH has one
 	}
 	// The stream outlives the call that asks for it.
 	x, err := s.engine.Exec(context.WithoutCancel(ctx), name, container.ExecSpec{
@@ -46,20 +48,6 @@ func (s system) container(ctx context.Context, name string) (shell, error) {
 		return nil, refusal(err)
 	}
 	return execShell{x}, nil
-}
-
-func (s system) bestShell(ctx context.Context, name string) (string, error) {
-	last := len(containerShells) - 1
-	for _, path := range containerShells[:last] {
-		there, err := s.engine.HasFile(ctx, name, path)
-		switch {
-		case err != nil:
-			return "", refusal(err)
-		case there:
-			return path, nil
-		}
-	}
-	return containerShells[last], nil
 }
 
 // refusal gives the contract's text to what it has one for.

@@ -27,7 +27,8 @@
 //     line says how much was lost before it. With flow control nothing is lost;
 //     the program waits when the window is full. Then, all is sent in order.
 //   - A session ends with its shell, when it is stopped, when nobody started it,
-//     watches it or uses it for long, and with Run. Everything that was started
+//     watches it or uses it for long, when its owner has lost the right to it, and
+//     with Run. Everything that was started
 //     in it ends too, what was started with nohup not excepted: HUP and TERM,
 //     KILL two seconds later. What made a session of its own and outlived its
 //     parents (setsid, daemons) is not its any more and stays.

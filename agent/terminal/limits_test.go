@@ -142,6 +142,47 @@ func TestSessionsThatNobodyUsesEnd(t *testing.T) {
 	}
 }
 
+func TestARightThatIsWithdrawnEndsTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := make(chan error, 10)
+		told := make(chan Notice, 10)
+		m, link, _, stop := fakes(t, func(c *Config, _ *fakeShells) {
+			c.Allowed = func(_ context.Context, by Caller, device bool) (bool, error) {
+				if by != anna || !device {
+					t.Errorf("asked for %+v, device %v", by, device)
+				}
+				select {
+				case err := <-answers:
+					return false, err
+				default:
+					return true, nil
+				}
+			}
+			c.Notify = func(n Notice) { told <- n }
+		})
+		defer stop()
+		synctest.Wait()
+		names := open(t, m, anna, "")
+		<-time.After(time.Hour)
+		for range 5 {
+			answers <- errors.New("the studio does not answer")
+		}
+		<-time.After(time.Hour / 2)
+		link.keys(names, typed("3", "still there"))
+		synctest.Wait()
+		if got := link.output(names); got != "still there" {
+			t.Fatalf("output %q", got)
+		}
+		answers <- nil
+		<-time.After(time.Minute)
+		synctest.Wait()
+		<-told
+		if end := <-told; end.Why != "its owner may not have it any more" {
+			t.Errorf("%+v", end)
+		}
+	})
+}
+
 func TestSessionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _, _, stop := fakes(t, func(c *Config, _ *fakeShells) { c.MaxSessions, c.MaxPerOwner = 5, 3 })

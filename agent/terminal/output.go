@@ -178,6 +178,9 @@ func (o *output) chunk(n int) []byte {
 	}
 	p := make([]byte, n)
 	o.kept.copy(p, from)
+	if string(p) == protocol.TerminalEOF { // printed by a program; in two events it is no end
+		p = p[:n-1]
+	}
 	return p
 }
 

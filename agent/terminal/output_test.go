@@ -296,6 +296,22 @@ func TestTextIsCutBetweenCharacters(t *testing.T) {
 	}
 }
 
+func TestWhatAProgramPrintsIsNoEnd(t *testing.T) {
+	for _, text := range []bool{true, false} {
+		o := newOutput(text, false)
+		o.write([]byte(protocol.TerminalEOF))
+		for e := due(o); e != nil; e = due(o) {
+			if string(e.data) == protocol.TerminalEOF {
+				t.Error("a program's text looks like the end of its terminal")
+			}
+			o.sent(*e)
+		}
+		if o.next != o.end {
+			t.Errorf("%d of %d bytes were sent", o.next, o.end)
+		}
+	}
+}
+
 func TestPiecesOfCharactersAreJoined(t *testing.T) {
 	text := "aä€𝄞\x00z"
 	for size := 1; size <= len(text); size++ {

@@ -120,6 +120,10 @@ func (s *session) watch(ctx context.Context) {
 			s.stop("it was idle")
 			return
 		}
+		if s.forbidden(ctx) {
+			s.stop("its owner may not have it any more")
+			return
+		}
 		switch nobody := s.unwatched(ctx); {
 		case !nobody:
 			alone = time.Time{}
@@ -130,6 +134,14 @@ func (s *session) watch(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// forbidden tells that the owner has lost the privilege meanwhile.
+func (s *session) forbidden(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallLimit)
+	defer cancel()
+	may, err := s.cfg.Allowed(ctx, s.by, s.container == "")
+	return err == nil && !may
 }
 
 // unwatched tells that nobody subscribes to the output. Routers that do not tell,

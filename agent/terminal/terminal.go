@@ -58,7 +58,7 @@ type Limits struct {
 	MaxSessions int           // of the device; 16
 	MaxPerOwner int           // 4
 	NotStarted  time.Duration // a session that was asked for and not started ends; 2 min
-	Look        time.Duration // between two looks at who watches; 30 s
+	Look        time.Duration // between two looks at who watches, and still may; 30 s
 	Unwatched   time.Duration // a session that nobody watches ends, and the last output waits no longer for a connection; 10 min
 	Idle        time.Duration // a session without keystroke and output ends; 2 h
 	Farewell    time.Duration // a shell that was asked to exit may take so long; 250 ms
@@ -76,6 +76,9 @@ type Config struct {
 
 	// Offer offers the procedure of a session, until withdraw.
 	Offer func(Resize) (withdraw func())
+	// Allowed asks whether a session's owner may still have one; nil for always. No
+	// answer leaves things as they are.
+	Allowed func(ctx context.Context, by Caller, device bool) (bool, error)
 	// Notify is told of each session: of its begin before its caller is, and of its
 	// end. nil for nobody.
 	Notify func(Notice)
@@ -131,6 +134,9 @@ func New(cfg Config) *Manager { return newManager(cfg, system{user: cfg.User, en
 
 func newManager(cfg Config, s shells) *Manager {
 	cfg.Limits = cfg.Limits.withDefaults()
+	if cfg.Allowed == nil {
+		cfg.Allowed = func(context.Context, Caller, bool) (bool, error) { return true, nil }
+	}
 	if cfg.Notify == nil {
 		cfg.Notify = func(Notice) {}
 	}
