@@ -39,7 +39,8 @@
 //     not fit is dropped, and the window's last line says how much. A line of any
 //     length and any bytes passes: it is cut at 256 KiB, which its end says.
 //   - Where the router does not tell who listens, lines are published unasked, 2 KiB
-//     a second of an app and 8 KiB of all, after a burst of 64 and 256 KiB.
+//     a second of an app and 8 KiB of all, after a burst of 64 and 256 KiB. Where it
+//     tells that, but not who comes and goes, it is asked again each minute.
 //   - Nothing is replayed to a listener who comes. Lines that a short loss of the
 //     connection kept back are sent after it.
 //

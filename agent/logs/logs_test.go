@@ -357,6 +357,23 @@ func TestWhatProgramsSayIsPlainTextAndKept(t *testing.T) {
 	})
 }
 
+func TestLinesOfAProjectBeginAsComposeHasThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		alpha, db := web+"_compose-alpha-1", web+"_compose-db-1"
+		e := newFakeEngine(alpha, db)
+		s := &fakeSession{listeners: map[string]any{webTopic: uint64(5)}}
+		l := running(t, e, s)
+		l.Online(t.Context())
+		l.Attach(web, container.ProjectLog(web+"_compose"))
+		synctest.Wait()
+		e.print(db, "ready", "")
+		time.Sleep(time.Second)
+		e.print(alpha, "a | b")
+		time.Sleep(time.Second)
+		expect(t, "events", s.texts(web), []string{"db-1     | ready\ndb-1     | ", "alpha-1  | a | b"})
+	})
+}
+
 func TestMessagesKeepTheirPlaceAmongLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newFakeEngine("c1")
