@@ -49,12 +49,14 @@ func (r *reach) env() []string {
 	return []string{markVariable + "=" + r.mark}
 }
 
-// found notes the program's number on this machine.
+// found notes the program's number on this machine. One that has ended already
+// may have left its session to others.
 func (r *reach) found(pid int, container string) {
-	if r.container == "" || !inContainer(pid, container) {
+	if r.container == "" {
 		return
 	}
-	if root, err := proctree.Of(pid); err == nil {
+	r.root = proctree.Root{PID: pid}
+	if root, err := proctree.Of(pid); err == nil && inContainer(pid, container) {
 		r.root = root
 	}
 }
@@ -98,13 +100,6 @@ func (x *Exec) end(ctx context.Context) error {
 		return x.reach.root.End(ctx, x.engine.cfg.Grace, x.reach.inside)
 	case x.reach.mark != "":
 		return x.endFromInside(ctx)
-	}
-	// It had ended before it was looked at, and so had what it started.
-	if state, err := x.inspect(ctx); err != nil || !state.Running {
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		return translate(ctx, err)
 	}
 	return errors.New("its processes cannot be seen from here")
 }

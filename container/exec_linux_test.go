@@ -320,6 +320,21 @@ func TestAProgramEndsWhileAChildHoldsItsOutput(t *testing.T) {
 	<-over
 }
 
+func TestAnEndTakesThoseWhomAProgramHasLeftBehind(t *testing.T) {
+	_, e, name := shell(t)
+	const mark = "7654344"
+	x, err := e.Exec(t.Context(), name, sh("sleep 3"+mark+" >/dev/null 2>&1 &"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := x.Wait(t.Context()); exit != 0 || err != nil || len(alive(t, mark)) != 1 {
+		t.Errorf("exit code %d, %v, children %q, want one", exit, err, alive(t, mark))
+	}
+	if err := x.End(t.Context()); err != nil || len(alive(t, mark)) != 0 {
+		t.Errorf("End = %v, children %q", err, alive(t, mark))
+	}
+}
+
 func TestTheEndOfTheContainerIsTheProgramsEnd(t *testing.T) {
 	_, e, name := shell(t)
 	x, err := e.Exec(t.Context(), name, sh("echo up; sleep 300"))

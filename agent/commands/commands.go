@@ -38,7 +38,12 @@ type Config struct {
 	KeepAtMost  time.Duration // 24 h
 	Grace       time.Duration // between SIGTERM and SIGKILL; 2 s
 	Drain       time.Duration // the output of a program that has ended is read for so long; 2 s
+	EndLimit    time.Duration // beyond Grace, for a program that was killed and its engine; 30 s
 	Sweep       time.Duration // between two looks for results that are too old; 10 min
+	Ready       time.Duration // a call waits so long for Run; 5 s
+	// An engine that was away is asked again after this time, for an hour, to end
+	// what a killed agent has left in a container; 30 s.
+	AskAgain time.Duration
 
 	Log zerolog.Logger
 }
@@ -70,7 +75,10 @@ func New(cfg Config) *Commands {
 		&cfg.KeepAtMost:  24 * time.Hour,
 		&cfg.Grace:       2 * time.Second,
 		&cfg.Drain:       2 * time.Second,
+		&cfg.EndLimit:    30 * time.Second,
 		&cfg.Sweep:       10 * time.Minute,
+		&cfg.Ready:       5 * time.Second,
+		&cfg.AskAgain:    30 * time.Second,
 	} {
 		if *field == 0 {
 			*field = value
@@ -185,7 +193,7 @@ func (c *Commands) await(ctx context.Context) (*store, error) {
 	c.mu.Lock()
 	ready := c.ready
 	c.mu.Unlock()
-	late := time.NewTimer(5 * time.Second)
+	late := time.NewTimer(c.cfg.Ready)
 	defer late.Stop()
 	select {
 	case <-ready:

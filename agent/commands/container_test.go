@@ -146,6 +146,36 @@ func (away) Exec(context.Context, string, container.ExecSpec) (*container.Exec, 
 }
 func (away) EndExec(context.Context, string) error { return container.ErrUnavailable }
 
+// late is an engine that answers the third question.
+type late struct {
+	away
+	asked chan string
+}
+
+func (l late) EndExec(_ context.Context, id string) error {
+	l.asked <- id
+	if len(l.asked) < cap(l.asked) {
+		return container.ErrUnavailable
+	}
+	return nil
+}
+
+func TestAnEngineThatIsAwayIsAskedAgainToEndWhatIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	first := live(t, dir)
+	first.do(t, shell("true"))
+	first.end()
+	if err := first.store.write(record{ID: newID(), Container: "prod_6_web", Started: time.Now().UTC(), Exec: "e1"}, true); err != nil {
+		t.Fatal(err)
+	}
+	engine := late{asked: make(chan string, 3)}
+	live(t, dir, func(c *Config) { c.Engine, c.AskAgain = engine, time.Millisecond })
+	testenv.WaitFor(t, "the engine was asked until it answered", func() bool { return len(engine.asked) == 3 })
+	if id := <-engine.asked; id != "e1" {
+		t.Errorf("asked for %q", id)
+	}
+}
+
 func TestWithoutAnEngineCommandsInContainersSaySo(t *testing.T) {
 	l := live(t, t.TempDir(), func(c *Config) { c.Engine = away{} })
 	q := shell("true")

@@ -25,7 +25,8 @@
 //
 // A program on the device runs as the agent's own user, without a terminal and
 // with empty input, in a session of its own, with the few variables that a login
-// would give it and not the agent's. In a container a signal that ended it cannot
+// would give it and not the agent's; one more (REAGENT_COMMAND) marks all that it
+// starts. In a container a signal that ended it cannot
 // be told from an exit code of 128 and its number.
 //
 // Everything may be called from any number of goroutines, while Run runs.

@@ -57,7 +57,7 @@ func (c *Commands) collect(life context.Context, a protocol.ExecuteCmdArgs, stop
 	long, tooLong := context.WithCancel(life)
 	defer tooLong()
 	over := false
-	e, state, err := supervise(long, p, limits{protocol.MaxCommandTimeout, c.cfg.Grace, c.cfg.Drain}, stop, func(part []byte) {
+	e, state, err := supervise(long, p, c.limits(protocol.MaxCommandTimeout), stop, func(part []byte) {
 		if text.Len()+len(part) > maxAnswer/2 { // it may grow as it is encoded
 			over = true
 			tooLong()
@@ -99,7 +99,9 @@ func (c *Commands) ExecuteInBackground(ctx context.Context, a protocol.ExecuteCm
 		started <- pid
 		late := &delayed{here: p, until: time.Now().Add(a.Delay), life: life}
 		lines := &splitter{line: c.publishTo(life, pid, reader)}
-		_, _, err = supervise(life, late, limits{protocol.MaxCommandTimeout, c.cfg.Grace, a.Delay + c.cfg.Drain}, nil, lines.add, nil)
+		bounds := c.limits(protocol.MaxCommandTimeout)
+		bounds.drain += a.Delay
+		_, _, err = supervise(life, late, bounds, nil, lines.add, nil)
 		lines.end()
 		if err != nil {
 			c.cfg.Log.Warn().Err(err).Msg("a command in the background may not have ended")

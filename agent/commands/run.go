@@ -90,7 +90,7 @@ func (c *Commands) execute(life context.Context, r *run, a protocol.RunCommandAr
 		r.record.Exec = x.exec.ID()
 		c.store.note(r.record)
 	}
-	e, state, err := supervise(life, program, limits{a.Timeout, c.cfg.Grace, c.cfg.Drain}, r.stop, r.output.stdout, r.output.stderr)
+	e, state, err := supervise(life, program, c.limits(a.Timeout), r.stop, r.output.stdout, r.output.stderr)
 	res := result{State: state, Signal: e.signal}
 	if err != nil {
 		res.Error = err.Error()
@@ -108,7 +108,13 @@ func (c *Commands) execute(life context.Context, r *run, a protocol.RunCommandAr
 	return res
 }
 
-type limits struct{ timeout, grace, drain time.Duration }
+// limits bound a program: how long it may run, take to end, and be listened to
+// after its end.
+type limits struct{ run, end, drain time.Duration }
+
+func (c *Commands) limits(run time.Duration) limits {
+	return limits{run, c.cfg.Grace + c.cfg.EndLimit, c.cfg.Drain}
+}
 
 // supervise waits for the end of a program, or sees to it: when its time is up, or
 // somebody wants it to stop, or life ends. err is why it may go on nevertheless.
@@ -118,7 +124,7 @@ func supervise(life context.Context, p process, l limits, stop <-chan struct{}, 
 	defer work.Wait()
 	work.Go(func() { defer close(read); p.output(stdout, stderr) })
 	work.Go(func() { ended <- p.wait() })
-	late := time.NewTimer(l.timeout)
+	late := time.NewTimer(l.run)
 	defer late.Stop()
 	select {
 	case e = <-ended:
@@ -131,7 +137,7 @@ func supervise(life context.Context, p process, l limits, stop <-chan struct{}, 
 		state = protocol.CommandInterrupted
 	}
 	if state != protocol.CommandExited {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(life), l.grace+endLimit)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(life), l.end)
 		defer cancel()
 		if err = p.end(ctx); err == nil {
 			e = <-ended
@@ -146,9 +152,6 @@ func supervise(life context.Context, p process, l limits, stop <-chan struct{}, 
 	p.close()
 	return e, state, err
 }
-
-// endLimit is how long a program and its engine may take to end beyond the grace.
-const endLimit = 30 * time.Second
 
 // start starts the program of a command.
 func (c *Commands) start(life context.Context, a protocol.RunCommandArgs) (process, error) {

@@ -180,12 +180,22 @@ func (s *store) admit() error {
 	defer s.mu.Unlock()
 	for len(s.ended) >= s.cfg.Kept {
 		oldest := s.oldest()[0]
-		if time.Since(oldest.record.End.Ended) < s.cfg.KeepAtLeast {
+		if s.age(oldest, time.Now()) < s.cfg.KeepAtLeast {
 			return errTooMany
 		}
 		s.forget(oldest)
 	}
 	return nil
+}
+
+// age is how long ago a command has ended. One that ends in the future was run when
+// the clock was wrong: nobody knows, and it is as old as can be.
+func (s *store) age(k *kept, now time.Time) time.Duration {
+	age := now.Sub(k.record.End.Ended)
+	if age < -s.cfg.KeepAtLeast {
+		return s.cfg.KeepAtMost
+	}
+	return age
 }
 
 // oldest lists those that have ended, the oldest first. The caller holds mu.
@@ -194,8 +204,9 @@ func (s *store) oldest() []*kept {
 	for _, k := range s.ended {
 		all = append(all, k)
 	}
+	now := time.Now()
 	slices.SortFunc(all, func(a, b *kept) int {
-		return cmp.Or(a.record.End.Ended.Compare(b.record.End.Ended), cmp.Compare(a.record.ID, b.record.ID))
+		return cmp.Or(cmp.Compare(s.age(b, now), s.age(a, now)), cmp.Compare(a.record.ID, b.record.ID))
 	})
 	return all
 }
@@ -211,7 +222,7 @@ func (s *store) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.oldest() {
-		if time.Since(k.record.End.Ended) > s.cfg.KeepAtMost {
+		if s.age(k, time.Now()) >= s.cfg.KeepAtMost {
 			s.forget(k)
 		}
 	}
@@ -372,23 +383,17 @@ func (c *Commands) endLeftover(ctx context.Context, r record) {
 	if r.Exec == "" {
 		return // it was cut off before it had begun
 	}
-	for tries := 0; tries < leftoverTries; tries++ {
+	for begun := time.Now(); time.Since(begun) < time.Hour; {
 		err := c.cfg.Engine.EndExec(ctx, r.Exec)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
 		log.Debug().Err(err).Msg("the rest of a command in a container is not ended yet")
 		select {
-		case <-time.After(leftoverPause):
+		case <-time.After(c.cfg.AskAgain):
 		case <-ctx.Done():
 			return
 		}
 	}
 	log.Warn().Msg("a command that was cut off may go on in its container")
 }
-
-// An engine that comes back within an hour ends what ran in its containers.
-const (
-	leftoverTries = 120
-	leftoverPause = 30 * time.Second
-)

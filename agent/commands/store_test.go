@@ -123,6 +123,25 @@ func TestResultsAreForgottenWhenTheyAreOldAndNotBefore(t *testing.T) {
 	}
 }
 
+func TestResultsOfAWrongClockDoNotStayForEver(t *testing.T) {
+	dir := t.TempDir()
+	l := live(t, dir)
+	q := shell("echo now")
+	l.do(t, q)
+	l.end()
+	future := record{ID: newID(), Caller: "3", Started: time.Now(), End: &result{State: protocol.CommandExited, Ended: time.Now().AddDate(74, 0, 0)}}
+	if err := l.store.write(future, true); err != nil {
+		t.Fatal(err)
+	}
+	l = live(t, dir, func(c *Config) { c.Kept = 2 })
+	if end := l.do(t, shell("echo next")); !exited(end, 0) { // in its place
+		t.Errorf("%+v", end)
+	}
+	if end := l.do(t, q); !end.Replayed {
+		t.Errorf("%+v, want the kept result", end)
+	}
+}
+
 func TestOutputsGoBeforeResultsDo(t *testing.T) {
 	l := live(t, t.TempDir(), func(c *Config) { c.KeptBytes = 300_000 })
 	print := func(n int) Question { return shell(fmt.Sprintf("head -c %d /dev/zero | tr '\\0' x", n)) }
