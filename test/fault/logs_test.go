@@ -27,6 +27,7 @@ type follower struct {
 
 	mu    sync.Mutex
 	lines []string // what the app printed
+	ended string   // why the last call ended
 	wrong error
 }
 
@@ -39,7 +40,7 @@ func (f *follower) run(ctx context.Context) {
 		}
 		f.calls++
 		lost := false // a result; the rest of the call is of no use
-		_, err := f.session.CallProgress(ctx, f.uri, []any{in}, nil, func(r messenger.Result) {
+		r, err := f.session.CallProgress(ctx, f.uri, []any{in}, nil, func(r messenger.Result) {
 			var record protocol.LogRecord
 			if err := protocol.Decode(protocol.Arg(r.Args, 0), &record); err != nil {
 				f.fail(err)
@@ -53,7 +54,15 @@ func (f *follower) run(ctx context.Context) {
 			case <-ctx.Done():
 			case <-time.After(50 * time.Millisecond):
 			}
+			continue
 		}
+		var end protocol.LogRecord
+		if err := protocol.Decode(protocol.Arg(r.Args, 0), &end); err != nil {
+			f.fail(err)
+		}
+		f.mu.Lock()
+		f.ended = end.Reason
+		f.mu.Unlock()
 	}
 }
 
@@ -150,8 +159,25 @@ func TestAFollowerGetsEveryLineOnceWhateverBreaks(t *testing.T) {
 	relay.Cut()
 	f.wait(t, 2*each+2)
 
+	// Its end is told as well, to those who wait for more.
+	s.Remove(app, s.device.Serial, true)
+	testenv.Eventually(t, 60*time.Second, func() string { return "the follower hears that the app is gone" }, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.ended == protocol.EndRemoved || f.wrong != nil
+	})
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.wrong != nil {
+		t.Fatal(f.wrong)
+	}
+	// The last line is the app's farewell when it was asked to end.
+	if n := len(f.lines) - 1; f.lines[n] == "terminated" {
+		f.lines = f.lines[:n]
+	} else {
+		t.Errorf("the last line is %q, want what it said when it was removed", f.lines[n])
+	}
 	for i, line := range f.lines {
 		want := fmt.Sprintf("line %d", i%(each+1)+1)
 		if i%(each+1) == each {
