@@ -41,7 +41,11 @@ func (l *lab) terminals(t *stage) []figure {
 		{"host", "shell of the device", ""},
 		{"container", "shell in a container", shellContainer(t, engine)},
 	} {
-		var opening, floor, echo, page sample
+		var opening, floor, bare, echo, page sample
+		direct := func() {} // the same key, without us
+		if k.container != "" {
+			direct = bareExec(t, engine, k.container, &bare)
+		}
 		for i := range openings {
 			l.progress.say("terminals, %s: opening %d of %d", k.about, i+1, openings)
 			s, took := openTerminal(t, user, d.Serial, k.container)
@@ -61,6 +65,7 @@ func (l *lab) terminals(t *stage) []figure {
 				t.Fatalf("call the echo: %v", err)
 			}
 			floor.add(time.Since(begun))
+			direct()
 			echo.add(s.echo("x"))
 		}
 		s.types("\x15")
@@ -81,6 +86,9 @@ func (l *lab) terminals(t *stage) []figure {
 			single(name+".echo.ratio", "echo of a key to the bare call, p50", "×", echo.median()/floor.median()),
 			median(name+".page", fmt.Sprintf("%s, %d lines", k.about, printed), "ms", page),
 			single(name+".lost", "… of which never came, in all pages", "lines", float64(lost)))
+		if len(bare) > 0 {
+			figures = append(figures, median(name+".engine", "echo of a key from the engine itself, p50", "ms", bare))
+		}
 	}
 	return figures
 }
@@ -98,6 +106,42 @@ func shellContainer(t *stage, e *testenv.Engine) string {
 		t.Fatalf("run %s: %v", name, err)
 	}
 	return name
+}
+
+// bareExec opens the shell of a container at the engine, and returns what presses
+// a key there and notes how long its echo takes.
+func bareExec(t *stage, e *testenv.Engine, name string, took *sample) func() {
+	made, err := e.API.ContainerExecCreate(t.ctx, name, container.ExecOptions{Cmd: []string{"sh"}, Tty: true, AttachStdin: true, AttachStdout: true})
+	if err != nil {
+		t.Fatalf("open a shell in %s: %v", name, err)
+	}
+	x, err := e.API.ContainerExecAttach(t.ctx, made.ID, container.ExecAttachOptions{Tty: true})
+	if err != nil {
+		t.Fatalf("open a shell in %s: %v", name, err)
+	}
+	t.Cleanup(x.Close)
+	piece := make([]byte, 4<<10)
+	press := func(keys, shown string) {
+		_, err := x.Conn.Write([]byte(keys))
+		for seen := ""; err == nil && !strings.Contains(seen, shown); {
+			var n int
+			n, err = x.Reader.Read(piece)
+			seen += string(piece[:n])
+		}
+		if err != nil {
+			t.Fatalf("a shell in %s: %v", name, err)
+		}
+	}
+	press("echo re''ady\r", "ready\r\n")
+	pressed := 0
+	return func() {
+		if pressed++; pressed%50 == 0 { // the line does not grow
+			press("\x15\recho ba''ck\r", "back\r\n")
+		}
+		begun := time.Now()
+		press("x", "x")
+		took.add(time.Since(begun))
+	}
 }
 
 // A remote is a shell as its user has it.
