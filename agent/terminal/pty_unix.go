@@ -75,6 +75,7 @@ func startOn(cmd *exec.Cmd, master, tty *os.File, l login) (*ptyShell, error) {
 		_ = pollable.Close()
 		return nil, err
 	}
+	proctree.Ordinary(cmd.Process.Pid)
 	_ = master.Close()
 	sh := &ptyShell{master: pollable, cmd: cmd, exited: make(chan struct{})}
 	if sh.root, err = proctree.Of(cmd.Process.Pid); err != nil {
