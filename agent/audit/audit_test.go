@@ -322,6 +322,18 @@ func TestSecretsAreMasked(t *testing.T) {
 		`{"password": "x", "user": "me"}`:          `{"password": ***, "user": "me"}`,
 		"X_API_KEY=abc&a=b":                        "X_API_KEY=***",
 		"--secret-file --verbose":                  "--secret-file --verbose",
+
+		"nmcli dev wifi connect X password hunter2":         "nmcli dev wifi connect X password ***",
+		"wpa_passphrase home hunter2 >x":                    "wpa_passphrase home *** >x",
+		"join --psk x PASS=x DB_PWD=y compass=z":            "join --psk *** PASS=*** DB_PWD=*** compass=z",
+		"curl -u me:hunter2 http://x":                       "curl -u me:*** http://x",
+		"sshpass -p hunter2 ssh me@x":                       "sshpass -p *** ssh me@x",
+		"mysql -u me -phunter2 db":                          "mysql -u me -p*** db",
+		"echo root:hunter2 | chpasswd":                      "*** | chpasswd",
+		"git clone https://TOK@example.com":                 "git clone https://***@example.com",
+		"PASSWORD=$(echo x) run":                            "PASSWORD=*** run",
+		`PASSWORD="a\"x" run`:                               `PASSWORD=*** run`,
+		"cp a b -p; ls -u; head -c 10 /proc/self/passwd.md": "cp a b -p; ls -u; head -c 10 /proc/self/passwd.md",
 	} {
 		if got := mask(in); got != want {
 			t.Errorf("mask(%q) = %q; want %q", in, got, want)
@@ -330,6 +342,9 @@ func TestSecretsAreMasked(t *testing.T) {
 	e := protocol.AuditEntry{Args: map[string]any{
 		"argv":    []any{"login", "--password", "hunter2", "-u", "me", "--token=abc"},
 		"list":    []string{"--secret", "x"},
+		"wifi":    []any{"nmcli", "password", "hunter2", "x"},
+		"split":   []any{"echo", "'a", "password", "'hunter2", "x'"},
+		"mixed":   []any{"sshpass", "-p", "x", "-u", "a:b", "--", "PASS=y"},
 		"Api-Key": "abc",
 		"nested":  map[string]any{"private_key": map[string]any{"a": "b"}, "n": 1, "null_token": nil},
 		"other":   map[any]any{"passwd": "x"},
@@ -338,6 +353,9 @@ func TestSecretsAreMasked(t *testing.T) {
 	want := map[string]any{
 		"argv":    []any{"login", "--password", "***", "-u", "me", "--token=***"},
 		"list":    []any{"--secret", "***"},
+		"wifi":    []any{"nmcli", "password", "***", "x"},
+		"split":   []any{"echo", "***"},
+		"mixed":   []any{"sshpass", "-p", "***", "-u", "a:***", "--", "PASS=***"},
 		"Api-Key": "***",
 		"nested":  map[string]any{"private_key": "***", "n": 1, "null_token": nil},
 		"other":   map[string]any{"passwd": "***"},

@@ -45,33 +45,57 @@ var secretNames = []string{
 	"api_key", "api-key", "apikey", "private_key", "private-key", "privatekey", "authorization", "bearer",
 }
 
-var (
-	anyName = `[\w-]*(?:` + strings.Join(secretNames, "|") + `)[\w-]*`
-	value   = `("[^"]*"|'[^']*'|[^\s"']+)`
-	// named is a secret behind its name and a sign …
-	named = regexp.MustCompile(`(?i)(` + anyName + `["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)` + value)
-	// … or behind an option's name …
-	option = regexp.MustCompile(`(?i)((?:^|\s)--?` + anyName + `\s+)("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)`)
-	// … and a password in front of a host.
-	inURL = regexp.MustCompile(`(://[^/\s:@]*:)[^/\s@]+@`)
+// shortNames are names of secrets that stand alone in other words: compass.
+const shortNames = `(?:[\w-]*[_-])?(?:pass|pwd|psk)`
+
+const (
+	// quoted or not, and what the shell puts in its place
+	value = `("(?:[^"\\]|\\.)*"|'[^']*'|\$\([^)]*\)|` + "`[^`]*`" + `|[^\s"']+)`
+	// word is one that is no option.
+	word = `("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'-][^\s"']*)`
 )
 
-// isSecret tells whether a text has the name of a secret in it.
+// secrets are how people write secrets; the last group is one.
+var secrets = func() (all []*regexp.Regexp) {
+	name := `(?:[\w-]*(?:` + strings.Join(secretNames, "|") + `)[\w-]*|` + shortNames + `)`
+	for _, form := range []string{
+		`((?:^|[^\w-])` + name + `["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)` + value,
+		`((?:^|\s)--?` + name + `\s+)` + word,
+		`(\b(?:password|passwd|passphrase|psk)\s+)` + word,
+		`((?:^|\s)(?:-u|--user|--proxy-user)[\s=]*["']?[^\s:"']+:)([^\s"']+)`,
+		`(\bsshpass\s+-p\s*)` + value,
+		`(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^|;&]*\s-p)([^\s]+)`,
+		`(\bwpa_passphrase\s+` + value + `\s+)` + value,
+		`(://[^/\s:@]*:)([^/\s@]+)@`,
+		`(://)([^/\s:@]+)@`,
+	} {
+		all = append(all, regexp.MustCompile(`(?i)`+form))
+	}
+	return all
+}()
+
+// piped is what a program is given that sets passwords.
+var piped = regexp.MustCompile(`[^|;&\n]*(\|\s*(?:sudo\s+)?(?:/\S*/)?(?:chpasswd|passwd)\b)`)
+
+// isSecret tells whether a text is the name of a secret, or has one in it.
 func isSecret(text string) bool {
 	text = strings.ToLower(text)
-	return slices.ContainsFunc(secretNames, func(name string) bool { return strings.Contains(text, name) })
+	return slices.ContainsFunc(secretNames, func(name string) bool { return strings.Contains(text, name) }) || shortName.MatchString(text)
 }
 
-// mask hides the secrets that a text shows by their names.
+var shortName = regexp.MustCompile(`^-*` + shortNames + `$`)
+
+// mask hides the secrets that a text shows by how they are written. Whoever hides
+// one otherwise, in a file's name or a language of his own, is not found out.
 func mask(text string) string {
-	if isSecret(text) {
-		text = named.ReplaceAllString(text, "${1}"+Masked)
-		text = option.ReplaceAllString(text, "${1}"+Masked)
+	for _, form := range secrets {
+		text = form.ReplaceAllStringFunc(text, func(found string) string {
+			at := form.FindStringSubmatchIndex(found)
+			first, last := at[len(at)-2], at[len(at)-1]
+			return found[:first] + Masked + found[last:]
+		})
 	}
-	if strings.Contains(text, "://") {
-		text = inURL.ReplaceAllString(text, "${1}"+Masked+"@")
-	}
-	return text
+	return piped.ReplaceAllString(text, Masked+" ${1}")
 }
 
 // fit copies a value as far as the room goes, with its secrets masked. What is
@@ -135,20 +159,54 @@ func fitDict(d map[string]any, room *int) map[string]any {
 	return out
 }
 
-// fitList also hides what follows the name of a secret, as in --password x.
+// fitList masks texts as the command line that they are as a rule: what one word
+// says of the next counts.
 func fitList(list []any, room *int) []any {
+	list = maskLine(list)
 	out := []any{}
-	secret := false
 	for _, v := range list {
 		if *room -= 2; *room <= 0 {
 			return append(out, "…")
 		}
-		text, isText := v.(string)
-		if secret && isText {
-			v, isText = Masked, false
-		}
 		out = append(out, fit(v, room))
-		secret = isText && strings.HasPrefix(text, "-") && !strings.Contains(text, "=") && isSecret(cut(text, maxArg))
+	}
+	return out
+}
+
+// Bounds of a list that is looked at as a line; of longer ones the rest is hidden.
+const (
+	maxWords = 256
+	maxLine  = 16 << 10
+)
+
+// maskLine hides the secrets of a list of words. A list in which other things are
+// is left to the masks of its parts.
+func maskLine(list []any) []any {
+	const between = "\f" // white space to the masks, and seen in no word
+	var words []string
+	size := 0
+	for _, v := range list {
+		text, ok := v.(string)
+		if !ok {
+			return list
+		}
+		text = strings.ReplaceAll(cut(text, 2*maxArg), between, " ")
+		if size += len(text); len(words) >= maxWords || size > maxLine {
+			words = append(words, "…")
+			break
+		}
+		words = append(words, text)
+	}
+	if len(words) == 0 {
+		return list
+	}
+	masked := strings.Split(mask(strings.Join(words, between)), between)
+	if len(masked) != len(words) { // a secret over several words: which, nobody knows
+		masked = []string{words[0], Masked}
+	}
+	out := make([]any, len(masked))
+	for i, text := range masked {
+		out[i] = text
 	}
 	return out
 }
