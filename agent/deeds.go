@@ -25,7 +25,8 @@ type deed struct {
 	// the file.
 	synced bool
 	// announced: so is one that says that it begins, before it does: it could end
-	// the agent, or the machine.
+	// the agent, or the machine. Who does it says when (Call.Begins): a call may
+	// still be refused, or ask for what was done before.
 	announced bool
 	// told: who does it tells what has begun and ended. What is left are the calls
 	// that came to nothing.

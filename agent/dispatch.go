@@ -54,10 +54,10 @@ func (d *dispatcher) perform(ctx context.Context, p procedure, inv messenger.Inv
 	if err != nil {
 		return Result{}, account, err
 	}
-	d.announce(p, inv, account)
 	result, err = p.handle(ctx, Call{
 		Args: inv.Args, Kwargs: inv.Kwargs, Progress: inv.Progress,
 		Caller: Caller{AuthID: inv.Caller, Role: inv.CallerRole, Account: account},
+		Begins: func() { d.announce(p, inv, account) },
 	})
 	return result, account, err
 }

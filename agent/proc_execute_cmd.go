@@ -9,8 +9,8 @@ import (
 // A programExecutor runs programs of which nothing is kept; commands.Commands is
 // one.
 type programExecutor interface {
-	Execute(ctx context.Context, a protocol.ExecuteCmdArgs) (stdout string, err error)
-	ExecuteInBackground(ctx context.Context, a protocol.ExecuteCmdArgs, reader string) (pid int, err error)
+	Execute(ctx context.Context, a protocol.ExecuteCmdArgs, begins func()) (stdout string, err error)
+	ExecuteInBackground(ctx context.Context, a protocol.ExecuteCmdArgs, reader string, begins func()) (pid int, err error)
 }
 
 // executeCmd is the contract's way to run a program on the device. It does not
@@ -22,13 +22,13 @@ func executeCmd(executor programExecutor) handler {
 			return Result{}, err
 		}
 		if in.Blocking {
-			stdout, err := executor.Execute(ctx, in)
+			stdout, err := executor.Execute(ctx, in, c.Begins)
 			if err != nil {
 				return Result{}, err
 			}
 			return Result{Args: []any{stdout}}, nil
 		}
-		pid, err := executor.ExecuteInBackground(ctx, in, c.Caller.name())
+		pid, err := executor.ExecuteInBackground(ctx, in, c.Caller.name(), c.Begins)
 		if err != nil {
 			return Result{}, err
 		}

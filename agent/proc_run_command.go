@@ -19,7 +19,7 @@ type commandRunner interface {
 
 func runCommand(runner commandRunner) handler {
 	return func(ctx context.Context, c Call) (Result, error) {
-		q := commands.Question{Caller: c.Caller.name()}
+		q := commands.Question{Caller: c.Caller.name(), Begins: c.Begins}
 		if err := argument(c.Args, &q.RunCommandArgs); err != nil {
 			return Result{}, err
 		}

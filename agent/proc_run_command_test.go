@@ -66,7 +66,7 @@ func commanding(t *testing.T, serialization string, allowed bool, change ...func
 	session(t, url, "7-42", serialization, func(s *messenger.Session) {
 		with := func(c *commands.Config) { c.Publish = s.Publish }
 		c := runner(t, allowed, append([]func(*commands.Config){with}, change...)...)
-		d := deps{serial: serial, commands: c, programs: c}
+		d := deps{serial: serial, commands: c, programs: c, audit: trail}
 		declare(s, &dispatcher{
 			audit: trail, serial: serial, log: zerolog.Nop(),
 			device: func() (uint64, uint64) { return 7, 42 }, may: backend{s}.may,
@@ -316,6 +316,39 @@ func TestACommandInAContainerTakesDevelopOnly(t *testing.T) {
 	}
 	_, err = ask(t, l.developer, "run_command", map[string]any{"id": id}, nil) // as if on the device
 	wantError(t, "without the container", err, "re.error.not_authorized", "insufficient privileges", "not_authorized")
+}
+
+func TestTheAuditTellsWhatWasRunAndByWhomButNoSecret(t *testing.T) {
+	for _, allowed := range []bool{true, false} {
+		l := commanding(t, "json", allowed)
+		question := map[string]any{"id": someID(), "argv": []any{"true", "-v"}, "env": map[string]any{"TOKEN": "s3cret"}}
+		for range 2 { // the second is answered with the kept result
+			_, _ = ask(t, l.user, "run_command", question, nil)
+		}
+		_, _ = ask(t, l.user, "run_command", map[string]any{"id": question["id"]}, nil)
+		_, _ = ask(t, l.nobody, "run_command", question, nil)
+		_, _ = l.user.Call(t.Context(), protocol.Procedure(serial, "execute_cmd"), []any{map[string]any{"cmd": "true", "blocking": true}}, nil)
+		r, err := l.system.Call(t.Context(), protocol.Procedure(serial, "query_audit"), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got protocol.AuditAnswer
+		if err := protocol.Decode(r.Args[0], &got); err != nil {
+			t.Fatal(err)
+		}
+		var said []string
+		for _, e := range got.Entries {
+			said = append(said, e.AuthID+" "+e.Procedure+" "+e.Result)
+		}
+		want := []string{"3 run_command started", "3 run_command ok", "3 run_command ok", "5 run_command refused", "3 execute_cmd started", "3 execute_cmd ok"}
+		if !allowed {
+			want = []string{"3 run_command refused", "3 run_command refused", "3 run_command refused", "5 run_command refused", "3 execute_cmd refused"}
+		}
+		text, _ := json.Marshal(r.Args)
+		if fmt.Sprint(said) != fmt.Sprint(want) || strings.Contains(string(text), "s3cret") || !strings.Contains(string(text), `"argv":["true","-v"]`) || !strings.Contains(string(text), `"TOKEN":"***"`) {
+			t.Errorf("allowed %t: %q, want %q; %s", allowed, said, want, text)
+		}
+	}
 }
 
 // FuzzCommands sends arguments of any shape to a device that runs no command: its

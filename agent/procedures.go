@@ -131,6 +131,7 @@ type Call struct {
 	Kwargs   map[string]any
 	Caller   Caller
 	Progress func(ctx context.Context, args ...any) error // nil where the caller wants none
+	Begins   func()                                       // whoever does an announced deed calls it before that
 }
 
 // A Caller is who calls.

@@ -150,6 +150,8 @@ type Question struct {
 	// Progress takes output as it comes; nil = all of it is in the answer. It may
 	// wait as long as ctx.
 	Progress func(ctx context.Context, chunk protocol.CommandChunk) error
+	// Begins is told before a program starts, and only if one does; nil = nobody is.
+	Begins func()
 }
 
 // Do runs a command, attaches to one that runs, or answers what became of it, and
@@ -245,7 +247,7 @@ func (c *Commands) claim(q Question) (r *run, kept *record, err error) {
 	}
 	c.running[q.ID] = r
 	life := c.life
-	c.work.Go(func() { c.perform(life, r, q.RunCommandArgs) })
+	c.work.Go(func() { c.perform(life, r, q) })
 	return r, nil, nil
 }
 

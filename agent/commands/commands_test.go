@@ -84,6 +84,8 @@ func TestTheSameQuestionIsAnsweredTwiceAndRunOnce(t *testing.T) {
 	mark := filepath.Join(t.TempDir(), "ran")
 	l := live(t, dir)
 	q := shell("echo x >> " + mark + "; echo out; echo err >&2; exit 2")
+	begun := 0
+	q.Begins = func() { begun++ }
 	first := l.do(t, q)
 	fetch := Question{Caller: "3", RunCommandArgs: protocol.RunCommandArgs{ID: q.ID}}
 	check := func(l *life, when string) {
@@ -115,8 +117,8 @@ func TestTheSameQuestionIsAnsweredTwiceAndRunOnce(t *testing.T) {
 	check(l, "in the same life")
 	l.end()
 	check(live(t, dir), "in the next life")
-	if ran, err := os.ReadFile(mark); err != nil || string(ran) != "x\n" {
-		t.Errorf("it ran %q times, %v, want once", ran, err)
+	if ran, err := os.ReadFile(mark); err != nil || string(ran) != "x\n" || begun != 1 {
+		t.Errorf("it ran %q times, %v, and was said to begin %d times, want once", ran, err, begun)
 	}
 }
 
@@ -350,7 +352,7 @@ func TestManyAtOnceAreRunAndMoreAreRefused(t *testing.T) {
 	}
 	for _, refused := range []func() error{
 		func() error { _, err := l.Do(t.Context(), shell("true")); return err },
-		func() error { _, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}); return err },
+		func() error { _, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, nil); return err },
 	} {
 		if err := refused(); err == nil || err.Error() != "too many commands" {
 			t.Errorf("one more = %v", err)
@@ -384,9 +386,9 @@ func TestNothingRunsAgainstThePolicy(t *testing.T) {
 		"again":               func() error { _, err := l.Do(t.Context(), q); return err },
 		"a result of before":  func() error { _, err := l.Do(t.Context(), fetch); return err },
 		"a result of nothing": func() error { _, err := l.Do(t.Context(), unknown); return err },
-		"execute":             func() error { _, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}); return err },
+		"execute":             func() error { _, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, nil); return err },
 		"execute in background": func() error {
-			_, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, "3")
+			_, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, "3", nil)
 			return err
 		},
 	} {

@@ -33,7 +33,7 @@ func TestExecuteAnswersAsTheContractSays(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			got, err := l.Execute(t.Context(), test.args)
+			got, err := l.Execute(t.Context(), test.args, nil)
 			if got != test.want || (err == nil) != (test.failed == "") || err != nil && err.Error() != test.failed {
 				t.Errorf("%.100q, %v, want %q, %s", got, err, test.want, test.failed)
 			}
@@ -49,7 +49,7 @@ func TestACancelEndsWhatExecuteHasStartedAndALostLinkDoesNot(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			failed := make(chan error, 1)
 			go func() {
-				_, err := l.Execute(ctx, protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "sleep " + mark + " & sleep " + mark + "; true"}})
+				_, err := l.Execute(ctx, protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "sleep " + mark + " & sleep " + mark + "; true"}}, nil)
 				failed <- err
 			}()
 			testenv.WaitFor(t, "it runs", func() bool { return len(sleepers(t, mark)) == 2 })
@@ -90,7 +90,7 @@ func TestLinesOfABackgroundProgramArePublishedAfterTheDelay(t *testing.T) {
 	l := live(t, t.TempDir(), func(c *Config) { c.Publish = p.publish })
 	begun := time.Now()
 	script := "printf 'one\\ntwo\\r\\n'; echo lost >&2; head -c 100000 /dev/zero | tr '\\0' x; printf '\\n\\nlast\\377'"
-	pid, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", script}, Delay: 300 * time.Millisecond}, "3")
+	pid, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", script}, Delay: 300 * time.Millisecond}, "3", nil)
 	if err != nil || pid <= 0 {
 		t.Fatalf("pid %d, %v", pid, err)
 	}
@@ -105,7 +105,7 @@ func TestLinesOfABackgroundProgramArePublishedAfterTheDelay(t *testing.T) {
 	if p.where != fmt.Sprintf("re.mgmt.sn-1.cmd_output_%d", pid) || !reflect.DeepEqual(p.reader, []any{"3", "system"}) {
 		t.Errorf("published on %s for %v", p.where, p.reader)
 	}
-	if _, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "nothing-here"}, "3"); err == nil ||
+	if _, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "nothing-here"}, "3", nil); err == nil ||
 		err.Error() != `command failed to run: exec: "nothing-here": executable file not found in $PATH` {
 		t.Errorf("a missing program: %v", err)
 	}
@@ -115,7 +115,7 @@ func TestABackgroundProgramEndsWithTheAgentAndIsReaped(t *testing.T) {
 	p := &published{}
 	l := live(t, t.TempDir(), func(c *Config) { c.Publish = p.publish })
 	mark := newMark(t)
-	pid, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "echo up; sleep " + mark}}, "system")
+	pid, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "echo up; sleep " + mark}}, "system", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

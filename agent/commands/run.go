@@ -48,14 +48,17 @@ type ending struct {
 }
 
 // perform runs a command to its end.
-func (c *Commands) perform(life context.Context, r *run, a protocol.RunCommandArgs) {
+func (c *Commands) perform(life context.Context, r *run, q Question) {
 	// The kernel ends a program of this machine with the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
 	begun := time.Now()
 	if r.err = c.store.begin(r.record); r.err == nil {
-		result := c.execute(life, r, a)
+		if q.Begins != nil {
+			q.Begins()
+		}
+		result := c.execute(life, r, q.RunCommandArgs)
 		result.DurationMS = uint64(time.Since(begun).Milliseconds())
 		result.Ended = time.Now().UTC()
 		r.output.finish()
