@@ -70,7 +70,11 @@ func dial(ctx context.Context, profile protocol.StudioProfile, notices io.Writer
 		defer close(c.ended)
 		_ = c.session.Run(run, func(ctx context.Context, link *messenger.Link) error {
 			c.link.Store(link)
-			return link.Apply(ctx)
+			var refused *messenger.CallError
+			if err := link.Apply(ctx); !errors.As(err, &refused) {
+				return err
+			}
+			return nil // of a topic that this account may follow no longer; whoever followed it finds out
 		}) // ends with its context only
 	}()
 	select {

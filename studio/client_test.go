@@ -160,6 +160,44 @@ func TestACommandMayWatchItsConnectionItself(t *testing.T) {
 	}
 }
 
+func TestACommandIsBackAlsoWhereItLostARight(t *testing.T) {
+	s := testenv.Studio(t)
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	admin := s.Admin()
+	_, file := s.AddDevice("press-07")
+	var eve protocol.UserAdded
+	admin.Ask(protocol.StudioAddUser, protocol.AddUser{Name: "eve"}, &eve)
+	right := protocol.GrantArgs{User: "eve", Device: "press-07", Privilege: protocol.Develop}
+	admin.Ask(protocol.StudioGrantPrivilege, right, nil)
+	eve.Profile.URL = s.URL()
+	session, err := studio.Dialer(new(notices))(t.Context(), eve.Profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	changes := make(chan bool, 16)
+	session.Watch(func(online bool, _ string) { changes <- online })
+	at := protocol.ContainerTerminal(file.SerialNumber, "prod_6_hello", "x")
+	if err := session.Follow(t.Context(), at.DataTopic, func(messenger.Event) {}); err != nil {
+		t.Fatal(err)
+	}
+	admin.Ask(protocol.StudioRevokePrivilege, right, nil)
+	for _, want := range []bool{false, true} {
+		select {
+		case online := <-changes:
+			if online != want {
+				t.Fatalf("told online %v, want %v", online, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("never told online %v", want)
+		}
+	}
+	var answer *messenger.CallError
+	if err := session.Publish(t.Context(), at.WriteTopic, []any{"ls"}, nil); !errors.As(err, &answer) {
+		t.Errorf("typing without the right = %v, want the router's refusal", err)
+	}
+}
+
 func await(t *testing.T, done func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(20 * time.Second)
