@@ -50,7 +50,10 @@ func (s *session) publish(ctx context.Context) {
 		}
 		s.out.sent(e)
 		if e.eof && e.flow {
-			s.ask() // from now on it may
+			select {
+			case s.lingers <- struct{}{}:
+			default:
+			}
 		}
 	}
 }

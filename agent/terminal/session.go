@@ -29,12 +29,13 @@ type session struct {
 	told     chan struct{} // closed when its begin was noticed
 	started  chan struct{}
 	stopping chan struct{}
-	asked    chan struct{} // has room for one: a client wants something again
+	lingers  chan struct{} // has room for one: a client with flow control was sent the end
 	begin    func()        // closes started, once
 	used     atomic.Int64  // when there was a keystroke or output, in ns since began
 	over     atomic.Bool   // the shell has ended
 	why      string        // it was stopped; set before stopping is closed
 	once     sync.Once     // of stop
+	deaf     sync.Once     // of the complaint about a program that does not read
 
 	withdrawKeys, withdrawSize func()
 }
@@ -44,7 +45,7 @@ func newSession(cfg Config, by Caller, container string, sh shell) *session {
 		cfg: cfg, by: by, owner: by.owner(), container: container, shell: sh,
 		names: protocol.DeviceTerminal(cfg.Serial, newID()), began: time.Now(),
 		in: newInput(), out: newOutput(container == "", container != ""),
-		told: make(chan struct{}), started: make(chan struct{}), stopping: make(chan struct{}), asked: make(chan struct{}, 1),
+		told: make(chan struct{}), started: make(chan struct{}), stopping: make(chan struct{}), lingers: make(chan struct{}, 1),
 	}
 	if container != "" {
 		s.names = protocol.ContainerTerminal(cfg.Serial, container, s.names.SessionID)
@@ -95,22 +96,12 @@ func (s *session) keys(_ context.Context, e messenger.Event) {
 	}
 	if flow, ok := protocol.ReadTerminalFlow(e.Kwargs); ok {
 		s.out.hear(flow)
-		if flow.Resume {
-			s.ask()
-		}
 	}
 	if text, _ := protocol.Text(protocol.Arg(e.Args, 0)); text != "" {
 		s.use()
 		if !s.in.add(text) {
-			s.log.Warn().Msg("keystrokes dropped: the program does not read them")
+			s.deaf.Do(func() { s.log.Warn().Msg("keystrokes are dropped: the program does not read them") })
 		}
-	}
-}
-
-func (s *session) ask() {
-	select {
-	case s.asked <- struct{}{}:
-	default:
 	}
 }
 
@@ -223,8 +214,8 @@ func (s *session) seeOff(ctx context.Context, published <-chan struct{}) {
 		select {
 		case <-published:
 			return
-		case <-s.asked:
-			if ending != nil { // the agent waits for nobody
+		case <-s.lingers: // it may ask again
+			if ending != nil { // but the agent waits for nobody
 				late.Reset(s.cfg.Linger)
 			}
 		case <-ending:
