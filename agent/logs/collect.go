@@ -234,13 +234,13 @@ func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
 	l.mu.Lock()
 	t := l.topic(cn)
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
+	limited, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
 	defer cancel()
-	err := l.drain(ctx, t, container.SourceOf(c))
+	err := l.drain(limited, t, container.SourceOf(c))
 	if err == nil {
 		err = t.tape.stream.Flush(false)
 	}
-	if err != nil && !errors.Is(err, container.ErrNotFound) {
+	if err != nil && !errors.Is(err, container.ErrNotFound) && ctx.Err() == nil {
 		l.cfg.Log.Warn().Err(err).Str("container", cn).Msg("a container goes before its log was read to the end")
 	}
 }
@@ -273,6 +273,10 @@ type pass struct {
 	over   bool // it is given up
 }
 
+// mostAtFirst is how many lines are taken of a container of which none was: the
+// log of an adopted one may be many times what the store holds.
+const mostAtFirst = 500_000
+
 func (p *pass) run(ctx context.Context) error {
 	l := p.logs
 	p.of = sourceOf(p.source.ID)
@@ -295,6 +299,9 @@ func (p *pass) run(ctx context.Context) error {
 	defer cancel(nil)
 	p.giveUp = cancel
 	o.Follow, o.Since = p.follow, p.finder.since
+	if !p.finder.place.started() {
+		o.Tail = mostAtFirst
+	}
 	if p.follow && !o.Since.IsZero() {
 		defer l.filtered(cancel)()
 	}
