@@ -115,7 +115,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	deviceKeys := func() (swarm, device uint64) { id := file.Identity(); return id.SwarmKey, id.DeviceKey }
 	admitted := &dispatcher{serial: serial, log: log, device: deviceKeys, may: studio.may, audit: trail}
 	shells := terminal.New(terminal.Config{
-		Serial: serial, Link: session, Engine: engine, Offer: offerResize(session, admitted), Allowed: mayHave(admitted), Notify: noteShells(trail),
+		Serial: serial, Link: session, Engine: engine, Owns: all.Owns, Offer: offerResize(session, admitted), Allowed: mayHave(admitted), Notify: noteShells(trail),
 		DeviceShell: cfg.Policy.Terminals, User: cfg.Policy.TerminalUser, Limits: timing.Terminals, Log: log,
 	})
 	probe := declare(session, admitted, procedures(deps{

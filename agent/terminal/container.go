@@ -10,6 +10,7 @@ import (
 
 // An engine runs programs in containers; container.Engine is one.
 type engine interface {
+	Inspect(ctx context.Context, idOrName string) (container.Container, error)
 	Exec(ctx context.Context, idOrName string, s container.ExecSpec) (*container.Exec, error)
 	FirstFile(ctx context.Context, idOrName string, paths ...string) (string, error)
 }
@@ -18,6 +19,14 @@ type engine interface {
 type system struct {
 	user   string // of the device's shell; "" = the agent's own
 	engine engine
+	owns   func(container.Container) bool // is it one of this device's apps?
+}
+
+func newSystem(cfg Config) system {
+	if cfg.Owns == nil {
+		cfg.Owns = func(container.Container) bool { return false }
+	}
+	return system{user: cfg.User, engine: cfg.Engine, owns: cfg.Owns}
 }
 
 // containerShells are what is looked for in a container, the best first (wire
@@ -30,9 +39,18 @@ var containerShells = []string{
 
 var errNoContainer = &protocol.Error{Code: protocol.CodeNotFound, Text: "container not found"}
 
-// container starts the best shell of a running container.
+// container starts the best shell of a running container of one of the apps. A
+// shell in any other could be worth more than the right to develop apps: those
+// whom the machine's owner trusts have the machine.
 func (s system) container(ctx context.Context, name string) (shell, error) {
-	path, err := s.engine.FirstFile(ctx, name, containerShells...)
+	found, err := s.engine.Inspect(ctx, name)
+	switch {
+	case err != nil:
+		return nil, refusal(err)
+	case found.Name != name || !s.owns(found): // engines know containers by their IDs, too
+		return nil, errNoContainer
+	}
+	path, err := s.engine.FirstFile(ctx, found.ID, containerShells...)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -40,7 +58,7 @@ func (s system) container(ctx context.Context, name string) (shell, error) {
 		path = "sh" // perhaps the container's own PATH has one
 	}
 	// The stream outlives the call that asks for it.
-	x, err := s.engine.Exec(context.WithoutCancel(ctx), name, container.ExecSpec{
+	x, err := s.engine.Exec(context.WithoutCancel(ctx), found.ID, container.ExecSpec{
 		Argv: []string{path}, Env: []string{"TERM=" + terminalType},
 		TTY: true, Stdin: true, Height: firstHeight, Width: firstWidth,
 	})

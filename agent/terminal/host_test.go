@@ -23,7 +23,7 @@ type bareHome struct {
 }
 
 func atHome(t *testing.T, cfg Config) shells {
-	return bareHome{system{user: cfg.User, engine: cfg.Engine}, t.TempDir()}
+	return bareHome{newSystem(cfg), t.TempDir()}
 }
 
 func (s bareHome) device(context.Context) (shell, error) {

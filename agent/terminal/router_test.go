@@ -21,7 +21,9 @@ import (
 func withContainers(t *testing.T, docker *testenv.Engine) func(*Config) {
 	t.Helper()
 	e := dockerEngine(t, docker)
-	return func(c *Config) { c.Engine = e }
+	return func(c *Config) {
+		c.Engine, c.Owns = e, func(c container.Container) bool { return strings.HasPrefix(c.Name, "prod_") }
+	}
 }
 
 func dockerEngine(t *testing.T, docker *testenv.Engine) *container.Engine {
@@ -107,6 +109,21 @@ func TestAShellInAContainer(t *testing.T) {
 			t.Errorf("event %v %v", e.Args, e.Kwargs)
 		}
 	}
+	t.Run("only in an app's", func(t *testing.T) {
+		engine, others := dockerEngine(t, docker), "others-"+docker.Prefix
+		own, err := engine.Inspect(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := engine.Run(t.Context(), container.Spec{Name: others, Image: own.Image}); err != nil {
+			t.Fatal(err)
+		}
+		for what, idOrName := range map[string]string{"somebody else's": others, "by its ID": own.ID, "by the beginning of its ID": own.ID[:12]} {
+			if _, err := m.Container(t.Context(), Caller{AuthID: "3"}, idOrName); err != errNoContainer {
+				t.Errorf("%s: %v, want container not found", what, err)
+			}
+		}
+	})
 	t.Run("stopped", func(t *testing.T) {
 		s := inContainer(t, m, user, "3", name)
 		s.write("sleep 29124; echo never\n")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"reagent/container"
 	"reagent/messenger"
 	"reagent/protocol"
 )
@@ -74,6 +75,9 @@ type Config struct {
 	Link   link
 	Engine engine // of the containers
 
+	// Owns tells whether a container is one of this device's apps: no other has a
+	// shell. nil for none.
+	Owns func(container.Container) bool
 	// Offer offers the procedure of a session, until withdraw.
 	Offer func(Resize) (withdraw func())
 	// Allowed asks whether a session's owner may still have one; nil for always. No
@@ -130,7 +134,7 @@ type Manager struct {
 }
 
 // New makes the terminals of a device. There are none before Run.
-func New(cfg Config) *Manager { return newManager(cfg, system{user: cfg.User, engine: cfg.Engine}) }
+func New(cfg Config) *Manager { return newManager(cfg, newSystem(cfg)) }
 
 func newManager(cfg Config, s shells) *Manager {
 	cfg.Limits = cfg.Limits.withDefaults()

@@ -25,34 +25,32 @@ const (
 // beside the bare call of the same moment, a page of output, the opening.
 func (l *lab) terminals(t *stage) []figure {
 	l.startEcho(t)
-	d := l.newDevice(t, l.router.addr, "127.0.0.1")
+	y := l.openYard(t)
+	d := l.newDevice(t, l.router.addr, y.registry.Host)
 	a := l.connect(t, d)
 	defer a.stop()
-	engine := testenv.Docker(t)
-	engine.Owns(l.serial)
-	user, err := l.router.join(t.ctx, protocol.AuthIDSystem)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = user.Close() })
+	app := y.push(t, testenv.App{Shell: true})
+	mark := l.witness.mark()
+	y.want(t, d, app, protocol.Running)
+	l.await(t, mark, app.reported(protocol.Running))
 
 	var figures []figure
 	for _, k := range []struct{ name, about, container string }{
 		{"host", "shell of the device", ""},
-		{"container", "shell in a container", shellContainer(t, engine)},
+		{"container", "shell in a container", app.container},
 	} {
 		var opening, floor, bare, echo, page sample
 		direct := func() {} // the same key, without us
 		if k.container != "" {
-			direct = bareExec(t, engine, k.container, &bare)
+			direct = bareExec(t, y.engine, k.container, &bare)
 		}
 		for i := range openings {
 			l.progress.say("terminals, %s: opening %d of %d", k.about, i+1, openings)
-			s, took := openTerminal(t, user, d.Serial, k.container)
+			s, took := openTerminal(t, y.system, d.Serial, k.container)
 			opening.add(took)
 			s.leave()
 		}
-		s, _ := openTerminal(t, user, d.Serial, k.container)
+		s, _ := openTerminal(t, y.system, d.Serial, k.container)
 		for i := range strokes {
 			if i%50 == 0 {
 				l.progress.say("terminals, %s: key %d of %d", k.about, i, strokes)
@@ -61,7 +59,7 @@ func (l *lab) terminals(t *stage) []figure {
 				s.output.Reset()
 			}
 			begun := time.Now()
-			if _, err := user.Call(t.ctx, echoProcedure, nil, nil, nil, nil); err != nil {
+			if _, err := y.system.Call(t.ctx, echoProcedure, nil, nil, nil, nil); err != nil {
 				t.Fatalf("call the echo: %v", err)
 			}
 			floor.add(time.Since(begun))
@@ -91,21 +89,6 @@ func (l *lab) terminals(t *stage) []figure {
 		}
 	}
 	return figures
-}
-
-// shellContainer runs a container that has a shell, and returns its name.
-func shellContainer(t *stage, e *testenv.Engine) string {
-	name := e.Prefix + "-shell"
-	image := name + ":1"
-	testenv.BuildImage(t, e, image, testenv.App{Shell: true})
-	made, err := e.API.ContainerCreate(t.ctx, &container.Config{Image: image}, nil, nil, nil, name)
-	if err == nil {
-		err = e.API.ContainerStart(t.ctx, made.ID, container.StartOptions{})
-	}
-	if err != nil {
-		t.Fatalf("run %s: %v", name, err)
-	}
-	return name
 }
 
 // bareExec opens the shell of a container at the engine, and returns what presses

@@ -74,13 +74,19 @@ type app struct {
 // newApp pushes an image of testenv's small program, with so many bytes of its
 // own that no other image shares, and what its environment tells the program.
 func (y *yard) newApp(t *stage, own int, env ...string) app {
+	ballast := make([]byte, own)
+	_, _ = rand.Read(ballast) // never fails
+	return y.push(t, testenv.App{Ballast: ballast, Env: env})
+}
+
+// push makes an app of a program.
+func (y *yard) push(t *stage, program testenv.App) app {
 	y.apps++
 	a := app{key: y.apps, name: fmt.Sprintf("%s-%d", y.engine.Prefix, y.apps)}
 	a.container = protocol.ContainerName(protocol.Prod, a.key, a.name)
 	a.image = protocol.RegistryImage(y.registry.Host+"/", repository, protocol.Prod, release.Arch(), a.key, a.name) + ":" + appVersion
-	ballast := make([]byte, own)
-	_, _ = rand.Read(ballast) // never fails
-	testenv.PushImage(t, a.image, "", "", testenv.App{Version: a.name, Ballast: ballast, Env: env})
+	program.Version = a.name
+	testenv.PushImage(t, a.image, "", "", program)
 	return a
 }
 
