@@ -77,7 +77,7 @@ func TestRoutersThatDoNotTellWhoListensGetALittleOfEverything(t *testing.T) {
 
 func TestWhatIsPublishedUnaskedIsLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const apps = 20
+		const apps = 10
 		var names []string
 		for i := range apps {
 			names = append(names, fmt.Sprintf("prod_%d_x", i))
@@ -114,7 +114,7 @@ func TestWhatIsPublishedUnaskedIsLittle(t *testing.T) {
 		begun := time.Now()
 		for range 60 {
 			for _, name := range names {
-				e.print(name, slicesOf(line, 100)...)
+				e.print(name, slicesOf(line, 30)...)
 			}
 			time.Sleep(time.Second)
 		}

@@ -298,7 +298,7 @@ func TestSlowConnectionHoldsNobodyUp(t *testing.T) {
 		synctest.Wait()
 		s.set(func(s *fakeSession) { s.hold = make(chan struct{}) })
 		begun := time.Now()
-		for i := range 500 {
+		for i := range 150 {
 			l.Agent(web, fmt.Sprint("message ", i))
 			l.Record(web, []byte(`{"status":"`+strings.Repeat("x", 200<<10)+`"}`))
 		}
