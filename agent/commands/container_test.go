@@ -111,6 +111,28 @@ func TestAStopInAContainerEndsTheChildren(t *testing.T) {
 	}
 }
 
+func TestTheEndOfTheContainerEndsItsCommands(t *testing.T) {
+	t.Parallel()
+	l, engine, app, _ := insideApps(t)
+	q := shell("echo up; sleep 300")
+	q.Container = app
+	p := newTaking()
+	q.Progress = p.take
+	answers := l.begin(t.Context(), q)
+	<-p.first
+	if err := engine.Remove(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	got := <-answers
+	gone := got.end.State == protocol.CommandInterrupted && strings.Contains(got.end.Error, "program in container")
+	if got.err != nil || !gone && !exited(got.end, 137) { // whichever the engine says first
+		t.Errorf("%+v, %v", got.end, got.err)
+	}
+	if end, err := l.Stop(t.Context(), q.ID, app); err != nil || end.State != got.end.State {
+		t.Errorf("afterwards: %+v, %v", end, err)
+	}
+}
+
 func TestWhatAKillLeavesInAContainerIsEndedLater(t *testing.T) {
 	t.Parallel()
 	l, engine, app, _ := insideApps(t)

@@ -44,7 +44,7 @@ type ending struct {
 	code   int
 	signal string // "SIGKILL"; "" = it exited
 	text   string // "" = it succeeded; or as Go says it: "exit status 3", "signal: killed"
-	err    error  // nobody knows how
+	err    error  // nobody knows how: its container is gone, or the engine
 }
 
 // perform runs a command to its end.
@@ -102,7 +102,7 @@ func (c *Commands) execute(life context.Context, r *run, a protocol.RunCommandAr
 	switch {
 	case state != protocol.CommandExited:
 	case e.err != nil:
-		res.State, res.Error = protocol.CommandFailed, e.err.Error()
+		res.State, res.Error = protocol.CommandInterrupted, e.err.Error()
 	case e.signal != "":
 		res.State = protocol.CommandSignaled
 	default:
@@ -139,10 +139,10 @@ func supervise(life context.Context, p process, l limits, stop <-chan struct{}, 
 	case <-life.Done():
 		state = protocol.CommandInterrupted
 	}
-	if state != protocol.CommandExited {
+	if state != protocol.CommandExited || e.err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(life), l.end)
 		defer cancel()
-		if err = p.end(ctx); err == nil {
+		if err = p.end(ctx); err == nil && state != protocol.CommandExited {
 			e = <-ended
 		}
 	}
