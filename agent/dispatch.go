@@ -37,7 +37,7 @@ func (d *dispatcher) handler(p procedure) messenger.Handler {
 		if err != nil {
 			return failure(ctx, p, err)
 		}
-		return messenger.Outcome{Args: result.Args, Kwargs: result.Kwargs}
+		return messenger.Outcome{Args: result.Args, Kwargs: result.Kwargs, Sent: result.Sent}
 	}
 }
 

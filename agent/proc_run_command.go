@@ -26,6 +26,14 @@ func runCommand(runner commandRunner) handler {
 		if c.Progress != nil {
 			q.Progress = func(ctx context.Context, chunk protocol.CommandChunk) error { return c.Progress(ctx, chunk.Wire()) }
 		}
+		sent := func() {}
+		q.Large = func(gone func()) { sent = gone }
+		answered := false
+		defer func() {
+			if !answered {
+				sent()
+			}
+		}()
 		end, err := runner.Do(ctx, q)
 		switch {
 		case err != nil && ctx.Err() != nil && !byItsCaller(ctx): // nobody but the log and the audit hears it
@@ -33,7 +41,9 @@ func runCommand(runner commandRunner) handler {
 		case err != nil:
 			return Result{}, err
 		}
-		return Result{Args: []any{protocol.Wire(end)}}, nil
+		result := Result{Args: []any{protocol.Wire(end)}, Sent: sent}
+		answered = true
+		return result, nil
 	}
 }
 

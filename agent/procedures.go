@@ -145,6 +145,7 @@ type Caller struct {
 type Result struct {
 	Args   []any
 	Kwargs map[string]any
+	Sent   func() // where it is not nil: called once the answer takes no memory any more
 }
 
 // A handler performs a procedure. Its ctx ends when the caller cancels, or with

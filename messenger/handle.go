@@ -35,6 +35,9 @@ func (l *Link) serve(uri string, handler func() Handler) client.InvocationHandle
 		if l.guarded("procedure", uri, func() { out = h(told, l.invocation(ctx, msg)) }) {
 			return refuse(protocol.ErrorContract, protocol.CodeInternal, "internal error")
 		}
+		if out.Sent != nil {
+			context.AfterFunc(ctx, out.Sent) // the client ends it when it has let go of the answer
+		}
 		return client.InvokeResult{Args: out.Args, Kwargs: out.Kwargs, Err: wamp.URI(out.Error)}
 	}
 }

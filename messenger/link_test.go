@@ -165,6 +165,37 @@ func TestTooManyCallsAtOnceAreRefused(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatIsSentOrDroppedIsLetGo(t *testing.T) {
+	tr := startRouter(t, nil)
+	caller := tr.peer()
+	gone, began := make(chan struct{}, 1), make(chan struct{}, 1)
+	online(t, tr, nil, func(s *Session) {
+		answer := Outcome{Args: []any{"x"}, Sent: func() { gone <- struct{}{} }}
+		s.Declare("test.sent", nil, func(context.Context, Invocation) Outcome { return answer })
+		s.Declare("test.dropped", nil, func(ctx context.Context, _ Invocation) Outcome {
+			began <- struct{}{}
+			<-ctx.Done()
+			return answer
+		})
+	})
+	if _, err := call(t, caller, "test.sent"); err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := caller.Call(ctx, "test.dropped", nil, nil, nil, nil)
+		ended <- err
+	}()
+	<-began
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("a call that was cancelled was answered")
+	}
+	<-gone
+}
+
 func TestEventsKeepTheirOrderAndASlowHandlerHoldsNobodyUp(t *testing.T) {
 	tr := startRouter(t, nil)
 	caller := tr.peer()

@@ -212,6 +212,10 @@ type Outcome struct {
 	Args   []any
 	Kwargs map[string]any
 	Error  string
+
+	// Sent is called once the answer is on its way, or is not sent at all: until
+	// then it takes memory. It may be nil.
+	Sent func()
 }
 
 // An EventHandler is told the events of one topic, one at a time. ctx ends with

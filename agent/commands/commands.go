@@ -32,6 +32,7 @@ type Config struct {
 	Publish func(ctx context.Context, topic string, options map[string]any, args []any, kwargs map[string]any) error
 
 	Running     int           // commands at once; 20
+	Answers     int           // with output, on their way at once; 2
 	Kept        int           // results; 1000
 	KeptBytes   int64         // outputs all together; 64 MiB
 	KeepAtLeast time.Duration // results; 1 h
@@ -57,8 +58,9 @@ type engine interface {
 
 // Commands runs commands. Make it with New.
 type Commands struct {
-	cfg   Config
-	store *store
+	cfg     Config
+	store   *store
+	answers chan struct{} // has an element for each answer with output
 
 	mu      sync.Mutex // guards what follows
 	life    context.Context
@@ -87,6 +89,9 @@ func New(cfg Config) *Commands {
 	if cfg.Running == 0 {
 		cfg.Running = 20
 	}
+	if cfg.Answers == 0 {
+		cfg.Answers = 2
+	}
 	if cfg.Kept == 0 {
 		cfg.Kept = 1000
 	}
@@ -96,7 +101,10 @@ func New(cfg Config) *Commands {
 	if cfg.Canceled == nil {
 		cfg.Canceled = func(context.Context) bool { return true }
 	}
-	return &Commands{cfg: cfg, ready: make(chan struct{}), running: map[string]*run{}}
+	return &Commands{
+		cfg: cfg, answers: make(chan struct{}, cfg.Answers),
+		ready: make(chan struct{}), running: map[string]*run{},
+	}
 }
 
 // Errors as callers are told them.
@@ -152,6 +160,9 @@ type Question struct {
 	Progress func(ctx context.Context, chunk protocol.CommandChunk) error
 	// Begins is told before a program starts, and only if one does; nil = nobody is.
 	Begins func()
+	// Large is told of an answer with output in it, before that is made, and what to
+	// call once it is gone: few are there at once. nil = it is gone when Do returns.
+	Large func(gone func())
 }
 
 // Do runs a command, attaches to one that runs, or answers what became of it, and
@@ -180,13 +191,34 @@ func (c *Commands) Do(ctx context.Context, q Question) (protocol.CommandEnd, err
 	case err != nil:
 		return protocol.CommandEnd{}, err
 	case kept != nil:
+		gone, err := c.large(ctx, q)
+		if err != nil {
+			return protocol.CommandEnd{}, err
+		}
+		defer gone()
 		return store.answer(*kept, q.Base64), nil
 	}
-	end, err := r.follow(ctx, q)
+	end, err := c.follow(ctx, r, q)
 	if err != nil && ctx.Err() != nil && !q.Detach && c.cfg.Canceled(ctx) {
 		r.cancel()
 	}
 	return end, err
+}
+
+// large waits until an answer with output may be made: each takes tens of megabytes
+// from its making until it was sent.
+func (c *Commands) large(ctx context.Context, q Question) (made func(), err error) {
+	select {
+	case c.answers <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	gone := sync.OnceFunc(func() { <-c.answers })
+	if q.Large == nil {
+		return gone, nil
+	}
+	q.Large(gone)
+	return func() {}, nil
 }
 
 // await waits until Run runs: a call may come while an earlier life is looked

@@ -274,6 +274,32 @@ func TestTooMuchOutputIsCountedAndNotKept(t *testing.T) {
 	}
 }
 
+func TestFewAnswersWithOutputAreThereAtOnce(t *testing.T) {
+	l := live(t, t.TempDir(), func(c *Config) { c.Answers = 1 })
+	q := shell("echo out")
+	var sent func()
+	held := q
+	held.Large = func(gone func()) { sent = gone }
+	l.do(t, held)
+	for what, ask := range map[string]Question{"a kept result": q, "a new one": shell("true")} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if end, err := l.Do(ctx, ask); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %+v, %v, want that it waits for the other", what, end, err)
+		}
+		cancel()
+	}
+	told := shell("true")
+	told.Progress = newTaking().take
+	l.do(t, told) // carries none
+	sent()
+	sent() // once more does no harm
+	for range 2 {
+		if end := l.do(t, q); value(end.Stdout) != "out\n" {
+			t.Errorf("after it was sent: %+v", end)
+		}
+	}
+}
+
 func TestASlowTakerHoldsNobodyUpAndLosesNothing(t *testing.T) {
 	l := live(t, t.TempDir())
 	q := shell("head -c 4000000 /dev/zero | tr '\\0' y")

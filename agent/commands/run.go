@@ -203,7 +203,7 @@ func (p *inside) close() {
 }
 
 // follow waits for the end of the run and hands over its output meanwhile.
-func (r *run) follow(ctx context.Context, q Question) (protocol.CommandEnd, error) {
+func (c *Commands) follow(ctx context.Context, r *run, q Question) (protocol.CommandEnd, error) {
 	told := q.Progress != nil && r.send(ctx, q) == nil
 	select {
 	case <-r.done:
@@ -217,6 +217,11 @@ func (r *run) follow(ctx context.Context, q Question) (protocol.CommandEnd, erro
 	end.DroppedBytes = end.StdoutBytes + end.StderrBytes - uint64(r.output.kept())
 	end.Truncated = end.DroppedBytes > 0
 	if !told {
+		gone, err := c.large(ctx, q)
+		if err != nil {
+			return protocol.CommandEnd{}, err
+		}
+		defer gone()
 		stdout, stderr, cut := r.output.fit(q.Base64)
 		end.Stdout, end.Stderr = &stdout, &stderr
 		end.Truncated = end.Truncated || cut
