@@ -247,7 +247,7 @@ func TestTerminalsMayBeForbidden(t *testing.T) {
 func TestTheLimitsOfTheProduct(t *testing.T) {
 	want := Limits{
 		MaxSessions: 16, MaxPerOwner: 4, NotStarted: 2 * time.Minute, Look: 30 * time.Second, Unwatched: 10 * time.Minute, Idle: 2 * time.Hour,
-		Farewell: 250 * time.Millisecond, Drain: 2 * time.Second, Linger: time.Minute, Retry: time.Second, CallLimit: 10 * time.Second,
+		Farewell: 250 * time.Millisecond, Drain: 2 * time.Second, Linger: time.Minute, Young: 5 * time.Second, Retry: time.Second, CallLimit: 10 * time.Second,
 	}
 	if got := (Limits{}).withDefaults(); got != want {
 		t.Errorf("%+v, want %+v", got, want)

@@ -35,6 +35,7 @@ type output struct {
 	flow       bool   // the client says what it has received
 	received   uint64
 	gone       bool   // the client asked for what is forgotten, and was not told yet
+	young      bool   // a client may not be there yet
 	held       bool   // nothing is sent before the session was started
 	away       bool   // there is no connection
 	epoch      uint64 // counts connections and the clients' questions: what was sent in another one may be lost
@@ -115,7 +116,7 @@ func (o *output) take(most, flowing int) (e event, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for {
-		if o.closed || o.eof && !o.flow {
+		if o.closed || o.eof && !o.flow && !o.young {
 			return event{}, false
 		}
 		limit := most
@@ -232,6 +233,7 @@ func (o *output) hear(f protocol.TerminalFlow) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if f.Release {
+		o.young = false
 		o.plain()
 		return
 	}
@@ -267,6 +269,9 @@ func (o *output) plain() {
 
 // begin lets what was printed out.
 func (o *output) begin() { o.turn(&o.held, false) }
+
+// age says that whoever wanted to see this from the beginning is there.
+func (o *output) age() { o.turn(&o.young, false) }
 
 // drain says that the shell has ended: what is still to be read is not much.
 func (o *output) drain() { o.turn(&o.draining, true) }

@@ -52,7 +52,8 @@ func newSession(cfg Config, by Caller, container string, sh shell) *session {
 	}
 	s.log = cfg.Log.With().Str("session", s.names.SessionID).Str("owner", s.owner).Str("container", container).Logger()
 	s.begin = sync.OnceFunc(func() { close(s.started); s.out.begin() })
-	if container == "" {
+	if container == "" { // it is started before its client subscribes
+		s.out.young = true
 		s.begin()
 	}
 	s.withdrawKeys = cfg.Link.DeclareTopic(s.names.WriteTopic, "", s.keys)
@@ -143,6 +144,8 @@ func (s *session) run(ctx context.Context) {
 	work.Go(func() { s.in.pass(s.shell) })
 	work.Go(func() { s.watch(life) })
 	s.log.Info().Msg("terminal opened")
+	young := time.AfterFunc(s.cfg.Young, s.out.age)
+	defer young.Stop()
 
 	why := s.live(ctx, exited, read)
 	s.over.Store(true)

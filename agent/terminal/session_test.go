@@ -230,6 +230,33 @@ func TestAClientThatWasAwayLearnsOfTheEnd(t *testing.T) {
 	})
 }
 
+func TestAShellThatEndsAtOnceIsSeenByTheClientThatComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, link, shells, stop := fakes(t, nil)
+		defer stop()
+		synctest.Wait()
+		names := open(t, m, anna, "")
+		shells.last().print.Write([]byte("nobody may log in"))
+		shells.last().exit()
+		<-time.After(3 * time.Second) // and only now somebody subscribes
+		if got := link.output(names); got != "nobody may log in[eof]" {
+			t.Errorf("at first: %q", got)
+		}
+		link.keys(names, messenger.Event{PublisherAuthID: "3", Args: []any{""}, Kwargs: protocol.TerminalFlow{Resume: true}.Kwargs()})
+		synctest.Wait()
+		if got := link.output(names); got != "nobody may log in[eof]nobody may log in[eof]" {
+			t.Errorf("for who came late: %q", got)
+		}
+		again := open(t, m, anna, "")
+		shells.last().exit()
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		if link.keys(again, typed("3", "x")) {
+			t.Error("it is kept although nobody came")
+		}
+	})
+}
+
 func TestTheEndOfTheAgentWaitsForNoClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, link, shells, stop := fakes(t, nil)

@@ -65,6 +65,7 @@ type Limits struct {
 	Farewell    time.Duration // a shell that was asked to exit may take so long; 250 ms
 	Drain       time.Duration // the last output of a shell may take so long; 2 s
 	Linger      time.Duration // a session that ended answers a client with flow control; 1 min
+	Young       time.Duration // a shell of the device that ends within that is kept so long, for a client with flow control that is about to come; 5 s
 	Retry       time.Duration // pause after a publication failed; 1 s
 	CallLimit   time.Duration // of one question to the router; 10 s
 }
@@ -104,6 +105,7 @@ func (l Limits) withDefaults() Limits {
 		&l.Farewell:   250 * time.Millisecond,
 		&l.Drain:      2 * time.Second,
 		&l.Linger:     time.Minute,
+		&l.Young:      5 * time.Second,
 		&l.Retry:      time.Second,
 		&l.CallLimit:  10 * time.Second,
 	} {
