@@ -135,7 +135,7 @@ func callerOf(inv messenger.Invocation, account uint64) (authid, role string, fo
 	if !inv.Disclosed {
 		return "", "", nil
 	}
-	if account != 0 && isSystem(inv.Caller, inv.CallerRole) {
+	if account != 0 && protocol.IsSystem(inv.Caller, inv.CallerRole) {
 		forAccount = &account
 	}
 	return inv.Caller, inv.CallerRole, forAccount

@@ -46,7 +46,7 @@ func (d *dispatcher) handler(p procedure) messenger.Handler {
 func (d *dispatcher) perform(ctx context.Context, p procedure, inv messenger.Invocation) (result Result, account uint64, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			d.log.Error().Str("procedure", p.name).Str("panic", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("procedure panicked")
+			d.log.Error().Str("procedure", protocol.Loggable(p.name)).Str("panic", fmt.Sprint(v)).Bytes("stack", debug.Stack()).Msg("procedure panicked")
 			result, err = Result{}, &protocol.Error{Code: protocol.CodeInternal, Text: "internal error"}
 		}
 	}()
@@ -71,7 +71,7 @@ func (d *dispatcher) admit(ctx context.Context, p procedure, inv messenger.Invoc
 	if !inv.Disclosed {
 		return 0, refusal(p, "the router does not tell who calls")
 	}
-	system := isSystem(inv.Caller, inv.CallerRole)
+	system := protocol.IsSystem(inv.Caller, inv.CallerRole)
 	switch {
 	case !system && p.needs == onlySystem:
 		return 0, refusal(p, "")
@@ -97,15 +97,6 @@ func (d *dispatcher) admit(ctx context.Context, p procedure, inv messenger.Invoc
 		}
 	}
 	return account, d.ask(ctx, p, p.privilege(inv.Args), account)
-}
-
-// isSystem reports whether the backend calls. A role that the router discloses
-// decides alone: a name can be anybody's.
-func isSystem(authid, role string) bool {
-	if role != "" {
-		return role == protocol.RoleSystem
-	}
-	return authid == protocol.AuthIDSystem
 }
 
 // actsFor finds the account for which the system says that it calls, present or

@@ -178,7 +178,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 
 				want := p.needs == anybody || p.needs == onlySystem && c.system || p.needs != onlySystem && c.user
 				if p.itself { // requestor_account_key is the wish's
-					want = isSystem(c.inv.Caller, c.inv.CallerRole) && c.inv.Disclosed
+					want = protocol.IsSystem(c.inv.Caller, c.inv.CallerRole) && c.inv.Disclosed
 				}
 				denial := p.denial
 				if c.name == failing && strings.HasPrefix(p.name, "query_") && !p.ours {

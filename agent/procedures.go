@@ -234,7 +234,13 @@ func callLine(log zerolog.Logger, p procedure, inv messenger.Invocation, account
 	if err != nil && !errors.Is(err, context.Canceled) { // a caller who goes away is no news
 		line = log.Info()
 	}
-	line.Err(err).Str("procedure", p.name).Str("caller", clip(inv.Caller)).Str("role", clip(inv.CallerRole))
+	if !line.Enabled() {
+		return line
+	}
+	if err != nil {
+		line.Str(zerolog.ErrorFieldName, protocol.Loggable(err.Error()))
+	}
+	line.Str("procedure", protocol.Loggable(p.name)).Str("caller", clip(inv.Caller)).Str("role", clip(inv.CallerRole))
 	if account != 0 {
 		line.Uint64("account", account)
 	}

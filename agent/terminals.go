@@ -48,7 +48,7 @@ func terminalNeeds(device bool) protocol.Privilege {
 func mayHave(d *dispatcher) func(ctx context.Context, by terminal.Caller, device bool) (bool, error) {
 	return func(ctx context.Context, by terminal.Caller, device bool) (bool, error) {
 		account := by.Account
-		if account == 0 && !isSystem(by.AuthID, by.Role) {
+		if account == 0 && !protocol.IsSystem(by.AuthID, by.Role) {
 			account, _ = protocol.Uint(by.AuthID)
 		}
 		if account == 0 {
@@ -65,7 +65,7 @@ func mayHave(d *dispatcher) func(ctx context.Context, by terminal.Caller, device
 // system calls, else the caller itself (wire Appendix A).
 func holder(c Call) terminal.Caller {
 	by := terminal.Caller{AuthID: c.Caller.AuthID, Role: c.Caller.Role}
-	if isSystem(by.AuthID, by.Role) {
+	if protocol.IsSystem(by.AuthID, by.Role) {
 		by.Account = c.Caller.Account
 	}
 	return by

@@ -1,10 +1,14 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"reagent/agent/terminal"
 	"reagent/messenger"
@@ -68,6 +72,22 @@ func TestTheSizeOfATerminalIsToldByThoseWhoMay(t *testing.T) {
 		if withdraw(); len(session) != 0 {
 			t.Error("it is offered after its end")
 		}
+	}
+}
+
+func TestTheLogOfCallsHasNoSessionID(t *testing.T) {
+	const id = "01234567-89ab-4cde-8f01-23456789abcd"
+	var log bytes.Buffer
+	d, session := dispatching(t, &asked{answer: true}), offered{}
+	d.serial, d.log = serial, zerolog.New(&log)
+	names := protocol.DeviceTerminal(serial, id)
+	offerResize(session, d)(terminal.Resize{
+		URI: names.ResizeTopic, Device: true,
+		Handle: func(context.Context, terminal.Caller, []any) error { return errors.New("not on " + names.DataTopic) },
+	})
+	session[names.ResizeTopic](t.Context(), by("3", "user"))
+	if strings.Contains(log.String(), id) || strings.Count(log.String(), "01234567…") != 2 || !strings.Contains(log.String(), "term_resize") {
+		t.Errorf("the log says %s", &log)
 	}
 }
 

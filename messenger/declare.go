@@ -5,6 +5,10 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+
+	"github.com/rs/zerolog"
+
+	"reagent/protocol"
 )
 
 // A declaration is a procedure or a topic that shall be there on each connection.
@@ -76,7 +80,7 @@ func (s *Session) changed(key declarationKey) {
 	}
 	l.use(func() {
 		if err := l.reconcile(key); err != nil && l.ctx.Err() == nil {
-			s.cfg.Log.Error().Err(err).Msg("declaration not applied; tried again on the next connection")
+			s.cfg.Log.Error().Str(zerolog.ErrorFieldName, protocol.Loggable(err.Error())).Msg("declaration not applied; tried again on the next connection")
 		}
 	})
 }

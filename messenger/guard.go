@@ -399,7 +399,7 @@ func (g *guard) unsent(msg wamp.Message, err error) {
 		id = m.Request
 	case *wamp.Publish:
 		id = m.Request
-		g.log.Warn().Err(bad).Str("topic", string(m.Topic)).Msg("event not published")
+		g.log.Warn().Err(bad).Str("topic", protocol.Loggable(string(m.Topic))).Msg("event not published")
 	case *wamp.Register:
 		id = m.Request
 	case *wamp.Subscribe:

@@ -115,7 +115,10 @@ func (q *eventQueue) push(msg *wamp.Event) {
 	if id, ok := wamp.AsID(msg.Details["publisher"]); ok {
 		e.Publisher = uint64(id)
 	}
-	e.PublisherAuthID, _ = identity(msg.Details["publisher_authid"])
+	if by, disclosed := identity(msg.Details["publisher_authid"]); disclosed {
+		e.PublisherAuthID = by
+		e.PublisherRole, _ = identity(msg.Details["publisher_authrole"])
+	}
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -148,7 +151,7 @@ func (q *eventQueue) pop() (e Event, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.lost > 0 && (len(q.waiting) == 0 || q.lost >= q.link.s.cfg.EventQueue) {
-		q.link.s.cfg.Log.Warn().Str("topic", q.topic).Int("lost", q.lost).Msg("events lost: their handler is too slow")
+		q.link.s.cfg.Log.Warn().Str("topic", protocol.Loggable(q.topic)).Int("lost", q.lost).Msg("events lost: their handler is too slow")
 		q.lost = 0
 	}
 	if len(q.waiting) == 0 {

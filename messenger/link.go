@@ -11,6 +11,8 @@ import (
 
 	"github.com/gammazero/nexus/v3/client"
 	"github.com/gammazero/nexus/v3/wamp"
+
+	"reagent/protocol"
 )
 
 // A Link is one connection of a session, from its login to its loss. What is
@@ -262,7 +264,7 @@ func (l *Link) guarded(what, uri string, run func()) (panicked bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			panicked = true
-			l.s.cfg.Log.Error().Str(what, uri).Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Msg("handler panicked")
+			l.s.cfg.Log.Error().Str(what, protocol.Loggable(uri)).Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Msg("handler panicked")
 		}
 	}()
 	run()

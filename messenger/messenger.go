@@ -229,6 +229,7 @@ type Event struct {
 	Kwargs          map[string]any
 	Publisher       uint64 // session, 0 if unknown
 	PublisherAuthID string // "" if undisclosed
+	PublisherRole   string
 }
 
 // uriError says which of many declarations an error is about.

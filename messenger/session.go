@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"reagent/internal/backoff"
+	"reagent/protocol"
 )
 
 // A Session keeps one WAMP session open while Run runs. Make it with New.
@@ -248,9 +249,11 @@ func (s *Session) Publish(ctx context.Context, topic string, options map[string]
 type libraryLog struct{ to zerolog.Logger }
 
 func (l libraryLog) Print(v ...any)            { l.Println(v...) }
-func (l libraryLog) Printf(f string, v ...any) { l.to.Debug().Msgf(f, v...) }
-func (l libraryLog) Println(v ...any) {
+func (l libraryLog) Printf(f string, v ...any) { l.say(func() string { return fmt.Sprintf(f, v...) }) }
+func (l libraryLog) Println(v ...any)          { l.say(func() string { return fmt.Sprintln(v...) }) }
+
+func (l libraryLog) say(what func() string) {
 	if e := l.to.Debug(); e.Enabled() {
-		e.Msg(strings.TrimSuffix(fmt.Sprintln(v...), "\n"))
+		e.Msg(protocol.Loggable(strings.TrimSuffix(what(), "\n")))
 	}
 }

@@ -120,7 +120,7 @@ func TestCutLinkComesBackWithItsDeclarations(t *testing.T) {
 		if err := caller.Publish("test.topic", nil, wamp.List{i}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if got := <-events; fmt.Sprint(got.Args) != fmt.Sprintf("[%d]", i) || got.Topic != "test.topic" || got.PublisherAuthID != "42" {
+		if got := <-events; fmt.Sprint(got.Args) != fmt.Sprintf("[%d]", i) || got.Topic != "test.topic" || got.PublisherAuthID != "42" || got.PublisherRole != "trusted" {
 			t.Errorf("event on connection %d = %+v", i, got)
 		}
 		tr.relay.Cut()

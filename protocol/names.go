@@ -19,6 +19,15 @@ const (
 	AuthIDSystem = "system"
 )
 
+// IsSystem reports whether the backend is who calls or publishes. A role that the
+// router discloses decides alone: a name can be anybody's.
+func IsSystem(authid, role string) bool {
+	if role != "" {
+		return role == RoleSystem
+	}
+	return authid == AuthIDSystem
+}
+
 // An AppID names an app on one device.
 type AppID struct {
 	Key   uint64

@@ -14,7 +14,8 @@
 //   - A session belongs to who asked for it, its owner. Nobody else may start,
 //     stop or resize it; its output is published for the owner and the system
 //     alone, and keystrokes count only if they come from these two, or from a
-//     router that does not tell who publishes. Whether somebody may have a
+//     router that does not tell who publishes, and has not told it in this
+//     session before. There, its ID is what nobody else knows; no log has it. Whether somebody may have a
 //     session at all is the caller's business (the agent's table of procedures).
 //   - All methods may be called from any goroutine. Sessions outlive the call and
 //     the connection that they came by, and end with Run.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"reagent/internal/backoff"
 	"reagent/messenger"
 	"reagent/protocol"
@@ -38,11 +40,11 @@ func (s *session) publish(ctx context.Context) {
 			continue
 		case errors.As(err, &refused):
 			if !complained {
-				s.log.Warn().Err(err).Msg("router refuses a terminal's output")
+				s.log.Warn().Str(zerolog.ErrorFieldName, protocol.Loggable(err.Error())).Msg("router refuses a terminal's output")
 			}
 			complained = true
 		case err != nil: // perhaps the router is slow, perhaps it is about to be lost
-			s.log.Debug().Err(err).Msg("terminal's output not published; trying again")
+			s.log.Debug().Str(zerolog.ErrorFieldName, protocol.Loggable(err.Error())).Msg("terminal's output not published; trying again")
 			if backoff.Sleep(ctx, s.cfg.Retry) != nil {
 				return
 			}

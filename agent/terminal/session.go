@@ -26,16 +26,17 @@ type session struct {
 	out       *output
 	began     time.Time
 
-	told     chan struct{} // closed when its begin was noticed
-	started  chan struct{}
-	stopping chan struct{}
-	lingers  chan struct{} // has room for one: a client with flow control was sent the end
-	begin    func()        // closes started, once
-	used     atomic.Int64  // when there was a keystroke or output, in ns since began
-	over     atomic.Bool   // the shell has ended
-	why      string        // it was stopped; set before stopping is closed
-	once     sync.Once     // of stop
-	deaf     sync.Once     // of the complaint about a program that does not read
+	told      chan struct{} // closed when its begin was noticed
+	started   chan struct{}
+	stopping  chan struct{}
+	lingers   chan struct{} // has room for one: a client with flow control was sent the end
+	begin     func()        // closes started, once
+	used      atomic.Int64  // when there was a keystroke or output, in ns since began
+	over      atomic.Bool   // the shell has ended
+	disclosed atomic.Bool   // the router has told who typed
+	why       string        // it was stopped; set before stopping is closed
+	once      sync.Once     // of stop
+	deaf      sync.Once     // of the complaint about a program that does not read
 
 	withdrawKeys, withdrawSize func()
 }
@@ -50,7 +51,7 @@ func newSession(cfg Config, by Caller, container string, sh shell) *session {
 	if container != "" {
 		s.names = protocol.ContainerTerminal(cfg.Serial, container, s.names.SessionID)
 	}
-	s.log = cfg.Log.With().Str("session", s.names.SessionID).Str("owner", s.owner).Str("container", container).Logger()
+	s.log = cfg.Log.With().Str("session", protocol.Loggable(s.names.SessionID)).Str("owner", s.owner).Str("container", container).Logger()
 	s.begin = sync.OnceFunc(func() { close(s.started); s.out.begin() })
 	if container == "" { // it is started before its client subscribes
 		s.out.young = true
@@ -91,7 +92,8 @@ func (s *session) use() { s.used.Store(int64(time.Since(s.began))) }
 
 // keys takes an event of the write topic (wire §9.1 step 4; Appendix A).
 func (s *session) keys(_ context.Context, e messenger.Event) {
-	if by := e.PublisherAuthID; by != "" && by != s.owner && by != protocol.AuthIDSystem {
+	if !s.heeds(e) {
+		by := e.PublisherAuthID
 		s.log.Debug().Str("by", by[:min(len(by), 100)]).Msg("keystrokes of somebody else dropped")
 		return
 	}
@@ -104,6 +106,27 @@ func (s *session) keys(_ context.Context, e messenger.Event) {
 			s.deaf.Do(func() { s.log.Warn().Msg("keystrokes are dropped: the program does not read them") })
 		}
 	}
+}
+
+// heeds tells whether an event comes from the owner or the system, or may: a
+// router need not tell who publishes. One that has told it of these two does so
+// always, or they asked it to, and whom it does not name is somebody else.
+func (s *session) heeds(e messenger.Event) bool {
+	by, role := e.PublisherAuthID, e.PublisherRole
+	switch {
+	case by == "":
+		return !s.disclosed.Load()
+	case protocol.IsSystem(by, role), by == s.owner && (role == "" || !s.systems()):
+		s.disclosed.Store(true)
+		return true
+	}
+	return false
+}
+
+// systems tells whether the session is the system's own: no name makes an owner of
+// that one.
+func (s *session) systems() bool {
+	return s.by.Account == 0 && protocol.IsSystem(s.by.AuthID, s.by.Role)
 }
 
 // resize is the session's procedure.

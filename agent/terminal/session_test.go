@@ -1,11 +1,14 @@
 package terminal
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"reagent/messenger"
 	"reagent/protocol"
@@ -32,10 +35,12 @@ func TestASessionIsItsOwnersAlone(t *testing.T) {
 		if len(shells.last().sizes) != 0 {
 			t.Error("somebody else's size counts")
 		}
-		for _, e := range []struct{ by, text string }{
-			{"3", "<before the start>"}, {"4", "<somebody else>"}, {"7-42", "<another device>"}, {"system", "<a bridge>"}, {"", "<undisclosed>"},
+		for _, e := range []struct{ by, role, text string }{
+			{"4", "", "<somebody else>"}, {"7-42", "", "<another device>"}, {"system", "user", "<of that name>"},
+			{"", "", "<undisclosed>"}, {"3", "", "<before the start>"}, {"", "", "<undisclosed, but not before>"},
+			{"system", "", "<a bridge>"}, {"bridge", "system", "<another>"}, {"3", "user", "<anna>"}, {"", "system", "<nobody>"},
 		} {
-			link.keys(names, typed(e.by, e.text))
+			link.keys(names, messenger.Event{PublisherAuthID: e.by, PublisherRole: e.role, Args: []any{e.text}})
 			synctest.Wait()
 		}
 		if got := link.output(names); got != "" {
@@ -47,7 +52,7 @@ func TestASessionIsItsOwnersAlone(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if got, want := link.output(names), "<before the start><a bridge><undisclosed>"; got != want {
+		if got, want := link.output(names), "<undisclosed><before the start><a bridge><another><anna>"; got != want {
 			t.Errorf("output %q, want %q", got, want)
 		}
 		if err := link.offers(names).Handle(t.Context(), anna, []any{size(40.0, 120)}); err != nil || <-shells.last().sizes != [2]uint16{40, 120} {
@@ -350,6 +355,49 @@ func FuzzResize(f *testing.F) {
 		for len(shell.sizes) > 0 {
 			if got := <-shell.sizes; got[0] == 0 || got[1] == 0 || got[0] > protocol.MaxTerminalSize || got[1] > protocol.MaxTerminalSize {
 				t.Errorf("size %v", got)
+			}
+		}
+	})
+}
+
+func TestTheSystemsOwnSessionIsNobodysOfThatName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, link, _, stop := fakes(t, nil)
+		defer stop()
+		synctest.Wait()
+		names := open(t, m, cloud, "")
+		for _, e := range []struct{ by, role, text string }{{"system", "user", "<a user>"}, {"system", "system", "<the system>"}} {
+			link.keys(names, messenger.Event{PublisherAuthID: e.by, PublisherRole: e.role, Args: []any{e.text}})
+			synctest.Wait()
+		}
+		if got := link.output(names); got != "<the system>" {
+			t.Errorf("output %q", got)
+		}
+	})
+}
+
+// Whoever may read the log may not type into the sessions.
+func TestTheLogHasNoSessionID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m, link, _, stop := fakes(t, func(c *Config, _ *fakeShells) { c.Log = zerolog.New(zerolog.SyncWriter(&log)) })
+		var all []protocol.TerminalSession
+		synctest.Wait()
+		for _, container := range []string{"", "prod_6_web"} {
+			names := open(t, m, anna, container)
+			_ = m.Start(t.Context(), anna, names.SessionID)
+			link.keys(names, typed("4", "x"))
+			link.set(func(l *fakeLink) {
+				l.fails = &messenger.CallError{URI: "x", Args: []any{"not on " + names.DataTopic}}
+			})
+			link.keys(names, typed("3", "x"))
+			synctest.Wait()
+			all = append(all, names)
+		}
+		stop()
+		for _, names := range all {
+			if id := names.SessionID; strings.Contains(log.String(), id) || strings.Count(log.String(), id[:8]) < 5 {
+				t.Errorf("want %s of %s, and no more:\n%s", id[:8], id, &log)
 			}
 		}
 	})
