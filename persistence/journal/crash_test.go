@@ -307,6 +307,28 @@ func TestAJournalWithoutAFolderKeepsTheNewestInMemory(t *testing.T) {
 	wantNumbers(t, "when the folder could be made", read(t, s, 0), upTo(oldest, 1010))
 }
 
+// Whoever tells a number to others has to know that it survives a power cut,
+// whichever process wrote the record. That a file is synced shows where it cannot
+// be: a folder is in its place.
+func TestWhatAnEarlierProcessWroteIsSyncedAsWell(t *testing.T) {
+	c := made(t, 200, journal.Config{SegmentBytes: 4 << 10, FlushBytes: 1 << 10})
+	files := segments(t, c.Dir)
+	if len(files) < 2 {
+		t.Fatalf("%d files; want several", len(files))
+	}
+	for _, path := range files {
+		s := open(t, c).Stream("a")
+		must(t, os.Rename(path, path+".away"))
+		must(t, os.Mkdir(path, 0o700))
+		if err := s.Flush(true); err == nil {
+			t.Errorf("%s was not synced", filepath.Base(path))
+		}
+		must(t, os.Remove(path))
+		must(t, os.Rename(path+".away", path))
+		must(t, s.Flush(true))
+	}
+}
+
 func FuzzFile(f *testing.F) {
 	c := made(f, 20, journal.Config{})
 	whole, err := os.ReadFile(segments(f, c.Dir)[0])

@@ -3,6 +3,7 @@ package journal
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -104,6 +105,7 @@ func (s *Stream) dropOldest() bool {
 	}
 	first := s.older[0].first
 	s.older = s.older[1:]
+	s.unsynced = slices.DeleteFunc(s.unsynced, func(n uint64) bool { return n == first })
 	s.mu.Unlock()
 	s.j.removeFile(s.path(first))
 	return true

@@ -39,6 +39,12 @@ func (s *Stream) find() bool {
 	last := len(found) - 1
 	s.older, s.newest = found[:last:last], found[last]
 	s.next, s.stored = s.newest.first, s.newest.first
+	// Who wrote them need not have synced them, and a power cut need not have come
+	// since. To sync what is on the disk already costs next to nothing, and once.
+	s.unnamed = true
+	for _, seg := range found {
+		s.unsynced = append(s.unsynced, seg.first)
+	}
 	for i := last; i >= 0; i-- {
 		if h, err := s.header(found[i].first); err == nil && folderOf(h.name) == filepath.Base(s.dir) {
 			s.id, s.name = h.id, h.name
