@@ -146,7 +146,7 @@ func TestWhatAKillLeavesInAContainerIsEndedLater(t *testing.T) {
 	l.end()
 	// As a kill would leave it: begun, noted, and no end.
 	cut := record{ID: newID(), Caller: "3", Digest: "x", Container: app, Started: time.Now().UTC(), Exec: x.ID()}
-	if err := l.store.write(cut, true); err != nil {
+	if err := l.store.write(cut); err != nil {
 		t.Fatal(err)
 	}
 	next := live(t, l.cfg.Dir, func(c *Config) { c.Engine, c.Owns = engine, l.cfg.Owns })
@@ -187,7 +187,7 @@ func TestAnEngineThatIsAwayIsAskedAgainToEndWhatIsLeft(t *testing.T) {
 	first := live(t, dir)
 	first.do(t, shell("true"))
 	first.end()
-	if err := first.store.write(record{ID: newID(), Container: "prod_6_web", Started: time.Now().UTC(), Exec: "e1"}, true); err != nil {
+	if err := first.store.write(record{ID: newID(), Container: "prod_6_web", Started: time.Now().UTC(), Exec: "e1"}); err != nil {
 		t.Fatal(err)
 	}
 	engine := late{asked: make(chan string, 3)}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -85,7 +86,8 @@ type kept struct {
 }
 
 // openStore reads what there is, and ends the records of an earlier life that
-// have no end. A record that cannot be read is forgotten.
+// have no end. A damaged record has no other end: nobody knows whether it ran, so
+// that it never does again.
 func openStore(cfg Config) (s *store, cutOff []record, err error) {
 	s = &store{cfg: cfg, log: cfg.Log, ended: map[string]*kept{}}
 	if err := filesystem.MakePrivateDir(cfg.Dir); err != nil {
@@ -100,11 +102,11 @@ func openStore(cfg Config) (s *store, cutOff []record, err error) {
 		if !isRecord || strings.HasPrefix(id, ".") {
 			continue
 		}
-		r, err := readRecord(s.recordFile(id))
-		if err != nil || r.ID != id {
-			s.log.Warn().Str("file", e.Name()).Err(err).Msg("result of a command is damaged, and forgotten")
-			s.remove(id)
-			continue
+		r, err := s.read(id)
+		if err != nil {
+			// What is known of it is that its id is used: by nobody who could ask.
+			s.log.Warn().Str("file", e.Name()).Err(err).Msg("result of a command is damaged")
+			r = record{ID: id, Started: startOf(e)}
 		}
 		k := &kept{record: r}
 		if info, err := os.Stat(s.outputFile(id)); err == nil {
@@ -113,8 +115,10 @@ func openStore(cfg Config) (s *store, cutOff []record, err error) {
 		if r.End == nil {
 			cutOff = append(cutOff, r)
 			k.record.End = s.interrupted(r)
-			if err := s.write(k.record, true); err != nil {
-				s.log.Warn().Err(err).Str("id", id).Msg("the end of a command could not be kept")
+			if !errors.Is(err, errUnread) { // else the next life may find it whole
+				if err := s.write(k.record); err != nil {
+					s.log.Warn().Err(err).Str("id", id).Msg("the end of a command could not be kept")
+				}
 			}
 		}
 		s.ended[id] = k
@@ -147,12 +151,27 @@ func (s *store) interrupted(r record) *result {
 	return end
 }
 
-func readRecord(path string) (r record, err error) {
-	text, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(text, &r)
+// errUnread means that nobody knows what a record says.
+var errUnread = errors.New("it cannot be read")
+
+func (s *store) read(id string) (r record, err error) {
+	text, err := os.ReadFile(s.recordFile(id))
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", errUnread, err)
+	}
+	if err = json.Unmarshal(text, &r); err == nil && r.ID != id {
+		err = errors.New("it is another's")
 	}
 	return r, err
+}
+
+// startOf is the best guess of when a command began of which the record is damaged.
+func startOf(e fs.DirEntry) time.Time {
+	info, err := e.Info()
+	if err != nil {
+		return time.Now().UTC()
+	}
+	return info.ModTime().UTC()
 }
 
 func (s *store) recordFile(id string) string { return filepath.Join(s.cfg.Dir, id+recordSuffix) }
@@ -261,17 +280,16 @@ func (s *store) release(n int64) {
 
 // begin brings the intent to the disk.
 func (s *store) begin(r record) error {
-	err := s.write(r, true)
+	err := s.write(r)
 	if errors.Is(err, syscall.ENOSPC) {
 		return &protocol.Error{Code: protocol.CodeDiskFull, Text: "there is no room on the disk for the command's record"}
 	}
 	return err
 }
 
-// note adds by what a program that runs is found after an end of the agent. It
-// need not outlive one of the machine.
+// note adds by what a program that runs is found after an end of the agent.
 func (s *store) note(r record) {
-	if err := s.write(r, false); err != nil {
+	if err := s.write(r); err != nil {
 		s.log.Warn().Err(err).Str("id", r.ID).Msg("a command that runs would not be found again")
 	}
 }
@@ -281,24 +299,19 @@ func (s *store) finish(r record, o *output) {
 	s.mu.Lock()
 	s.ended[r.ID] = &kept{record: r, bytes: o.bytes()}
 	s.mu.Unlock()
-	if err := s.write(r, true); err != nil {
+	if err := s.write(r); err != nil {
 		s.log.Warn().Err(err).Str("id", r.ID).Msg("the result of a command is kept in memory only")
 	}
 	s.refill()
 }
 
 // write brings a record to the disk, if need be with the help of the reserve.
-func (s *store) write(r record, synced bool) error {
+func (s *store) write(r record) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	write := func() error {
-		if synced {
-			return filesystem.WritePrivate(s.recordFile(r.ID), text)
-		}
-		return os.WriteFile(s.recordFile(r.ID), text, 0o600)
-	}
+	write := func() error { return filesystem.WritePrivate(s.recordFile(r.ID), text) }
 	if err = write(); errors.Is(err, syscall.ENOSPC) {
 		s.mu.Lock()
 		s.tight = true

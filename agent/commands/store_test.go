@@ -4,6 +4,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -130,7 +131,7 @@ func TestResultsOfAWrongClockDoNotStayForEver(t *testing.T) {
 	l.do(t, q)
 	l.end()
 	future := record{ID: newID(), Caller: "3", Started: time.Now(), End: &result{State: protocol.CommandExited, Ended: time.Now().AddDate(74, 0, 0)}}
-	if err := l.store.write(future, true); err != nil {
+	if err := l.store.write(future); err != nil {
 		t.Fatal(err)
 	}
 	l = live(t, dir, func(c *Config) { c.Kept = 2 })
@@ -184,10 +185,17 @@ func TestDamagedFilesCostTheirResultsOnly(t *testing.T) {
 	if end := l.do(t, torn); value(end.Stdout) != "torn\n" || !exited(end, 0) || !end.Truncated || end.DroppedBytes != 6 {
 		t.Errorf("the torn one: %q, %+v", value(end.Stdout), end)
 	}
-	again := shell("echo anew")
-	again.ID = bad
-	if end := l.do(t, again); value(end.Stdout) != "anew\n" || end.Replayed {
-		t.Errorf("an id whose record was damaged: %+v", end)
+	for range 2 { // in this life and in the next
+		again := shell("echo anew")
+		again.ID = bad
+		if end, err := l.Do(t.Context(), again); !errors.Is(err, errUsed) {
+			t.Errorf("an id whose record was damaged: %+v, %v, want that it is used", end, err)
+		}
+		if end, err := l.Stop(t.Context(), bad, ""); err != nil || end.State != protocol.CommandInterrupted {
+			t.Errorf("what became of it: %+v, %v", end, err)
+		}
+		l.end()
+		l = live(t, dir)
 	}
 }
 
