@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"reagent/internal/proctree"
 	"reagent/protocol"
 )
 
@@ -94,6 +95,7 @@ func startHere(a protocol.RunCommandArgs, mark string, grace time.Duration, both
 		return nil, err
 	}
 	p.group.take()
+	proctree.Ordinary(cmd.Process.Pid)
 	go func() { // ends with the program: nobody else can reap it
 		defer close(p.reaped)
 		_ = cmd.Wait() // what it says is in the state
