@@ -9,7 +9,7 @@ import (
 // A programExecutor runs programs of which nothing is kept; commands.Commands is
 // one.
 type programExecutor interface {
-	Execute(ctx context.Context, a protocol.ExecuteCmdArgs, begins func()) (stdout string, err error)
+	Execute(ctx context.Context, a protocol.ExecuteCmdArgs, caller string, begins func()) (stdout string, err error)
 	ExecuteInBackground(ctx context.Context, a protocol.ExecuteCmdArgs, reader string, begins func()) (pid int, err error)
 }
 
@@ -22,7 +22,7 @@ func executeCmd(executor programExecutor) handler {
 			return Result{}, err
 		}
 		if in.Blocking {
-			stdout, err := executor.Execute(ctx, in, c.Begins)
+			stdout, err := executor.Execute(ctx, in, c.Caller.name(), c.Begins)
 			if err != nil {
 				return Result{}, err
 			}

@@ -31,9 +31,13 @@ type Config struct {
 	// Publish publishes what programs in the background print.
 	Publish func(ctx context.Context, topic string, options map[string]any, args []any, kwargs map[string]any) error
 
-	Running     int           // commands at once; 20
+	// Bounds, of all callers and of each one: nobody shuts the others out.
+	Running, RunningOfOne int // commands at once; 20, half
+	Kept, KeptOfOne       int // results; 1000, half
+	Calls, CallsOfOne     int // of Do at once; 64, half
+	Followers             int // calls for one command; 4
+
 	Answers     int           // with output, on their way at once; 2
-	Kept        int           // results; 1000
 	KeptBytes   int64         // outputs all together; 64 MiB
 	KeepAtLeast time.Duration // results; 1 h
 	KeepAtMost  time.Duration // 24 h
@@ -66,7 +70,8 @@ type Commands struct {
 	life    context.Context
 	ready   chan struct{} // closed while Run runs; another one after
 	running map[string]*run
-	others  int // of ExecuteInBackground and Execute
+	others  map[string]int // of ExecuteInBackground and Execute, by caller
+	calls   map[string]int // of Do, by caller
 	work    *sync.WaitGroup
 }
 
@@ -86,14 +91,19 @@ func New(cfg Config) *Commands {
 			*field = value
 		}
 	}
-	if cfg.Running == 0 {
-		cfg.Running = 20
+	for bound, most := range map[*int]int{
+		&cfg.Running: 20, &cfg.Kept: 1000, &cfg.Calls: 64, &cfg.Followers: 4, &cfg.Answers: 2,
+	} {
+		if *bound == 0 {
+			*bound = most
+		}
 	}
-	if cfg.Answers == 0 {
-		cfg.Answers = 2
-	}
-	if cfg.Kept == 0 {
-		cfg.Kept = 1000
+	for share, all := range map[*int]int{
+		&cfg.RunningOfOne: cfg.Running, &cfg.KeptOfOne: cfg.Kept, &cfg.CallsOfOne: cfg.Calls,
+	} {
+		if *share == 0 {
+			*share = (all + 1) / 2
+		}
 	}
 	if cfg.KeptBytes == 0 {
 		cfg.KeptBytes = 64 << 20
@@ -104,17 +114,19 @@ func New(cfg Config) *Commands {
 	return &Commands{
 		cfg: cfg, answers: make(chan struct{}, cfg.Answers),
 		ready: make(chan struct{}), running: map[string]*run{},
+		others: map[string]int{}, calls: map[string]int{},
 	}
 }
 
 // Errors as callers are told them.
 var (
-	errDisabled = &protocol.Error{Code: protocol.CodeDisabled, Text: "command execution is disabled on this device (policy.commands)"}
-	errUsed     = &protocol.Error{Code: protocol.CodeConflict, Text: "execution id already used"}
-	errNotFound = &protocol.Error{Code: protocol.CodeNotFound, Text: "execution not found"}
-	errTooMany  = &protocol.Error{Code: protocol.CodeUnavailable, Text: "too many commands"}
-	errEnding   = &protocol.Error{Code: protocol.CodeUnavailable, Text: "the agent is not ready for commands; try again later"}
-	errOutside  = &protocol.Error{Code: protocol.CodeNotFound, Text: "container not found"}
+	errDisabled  = &protocol.Error{Code: protocol.CodeDisabled, Text: "command execution is disabled on this device (policy.commands)"}
+	errUsed      = &protocol.Error{Code: protocol.CodeConflict, Text: "execution id already used"}
+	errNotFound  = &protocol.Error{Code: protocol.CodeNotFound, Text: "execution not found"}
+	errTooMany   = &protocol.Error{Code: protocol.CodeUnavailable, Text: "too many commands"}
+	errFollowers = &protocol.Error{Code: protocol.CodeUnavailable, Text: "too many followers"}
+	errEnding    = &protocol.Error{Code: protocol.CodeUnavailable, Text: "the agent is not ready for commands; try again later"}
+	errOutside   = &protocol.Error{Code: protocol.CodeNotFound, Text: "container not found"}
 )
 
 // Run looks after what an earlier life has left, then keeps commands running until
@@ -167,8 +179,13 @@ type Question struct {
 
 // Do runs a command, attaches to one that runs, or answers what became of it, and
 // returns when it has ended. A caller who cancels ends the command, too, unless
-// they said otherwise (Detach); a link that is lost ends the wait only.
+// they said otherwise (Detach) or others wait for it; a link that is lost ends the
+// wait only.
 func (c *Commands) Do(ctx context.Context, q Question) (protocol.CommandEnd, error) {
+	if err := c.enter(q.Caller); err != nil {
+		return protocol.CommandEnd{}, err
+	}
+	defer c.exit(q.Caller)
 	store, err := c.await(ctx)
 	if err != nil {
 		return protocol.CommandEnd{}, err
@@ -199,10 +216,42 @@ func (c *Commands) Do(ctx context.Context, q Question) (protocol.CommandEnd, err
 		return store.answer(*kept, q.Base64), nil
 	}
 	end, err := c.follow(ctx, r, q)
-	if err != nil && ctx.Err() != nil && !q.Detach && c.cfg.Canceled(ctx) {
+	c.leave(r, err != nil && ctx.Err() != nil && !q.Detach && c.cfg.Canceled(ctx))
+	return end, err
+}
+
+// enter counts a call, unless there are too many of this caller or of all.
+func (c *Commands) enter(caller string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := 0
+	for _, n := range c.calls {
+		all += n
+	}
+	if all >= c.cfg.Calls || c.calls[caller] >= c.cfg.CallsOfOne {
+		return errFollowers
+	}
+	c.calls[caller]++
+	return nil
+}
+
+func (c *Commands) exit(caller string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls[caller]--; c.calls[caller] == 0 {
+		delete(c.calls, caller)
+	}
+}
+
+// leave is for one who does not follow a run any more. The last one may end it, but
+// nobody as long as others wait: the call of a session that vanished is canceled
+// after its caller has come back.
+func (c *Commands) leave(r *run, end bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.followers--; r.followers == 0 && end {
 		r.cancel()
 	}
-	return end, err
 }
 
 // large waits until an answer with output may be made: each takes tens of megabytes
@@ -261,19 +310,22 @@ func (c *Commands) claim(q Question) (r *run, kept *record, err error) {
 		return nil, nil, errNotFound
 	case there && (known.Caller != q.Caller || !q.Fetches() && known.Digest != digest):
 		return nil, nil, errUsed
+	case r != nil && r.followers >= c.cfg.Followers:
+		return nil, nil, errFollowers
 	case r != nil:
+		r.followers++
 		return r, nil, nil
 	case there:
 		return nil, &known, nil
-	case len(c.running)+c.others >= c.cfg.Running:
+	case c.full(q.Caller):
 		return nil, nil, errTooMany
 	}
-	if err := c.store.admit(); err != nil {
+	if err := c.store.admit(q.Caller); err != nil {
 		return nil, nil, err
 	}
 	claimed := record{ID: q.ID, Caller: q.Caller, Digest: digest, Container: q.Container, Started: time.Now().UTC()}
 	r = &run{
-		claimed: claimed, record: claimed,
+		claimed: claimed, record: claimed, followers: 1,
 		output: newOutput(q.MaxOutput, c.store, q.ID),
 		stop:   make(chan struct{}), done: make(chan struct{}),
 	}
@@ -281,6 +333,20 @@ func (c *Commands) claim(q Question) (r *run, kept *record, err error) {
 	life := c.life
 	c.work.Go(func() { c.perform(life, r, q) })
 	return r, nil, nil
+}
+
+// full tells whether no command of this caller may begin. The caller holds mu.
+func (c *Commands) full(caller string) bool {
+	all, theirs := len(c.running), c.others[caller]
+	for _, n := range c.others {
+		all += n
+	}
+	for _, r := range c.running {
+		if r.claimed.Caller == caller {
+			theirs++
+		}
+	}
+	return all >= c.cfg.Running || theirs >= c.cfg.RunningOfOne
 }
 
 // digestOf tells arguments from others without keeping them.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -372,13 +373,16 @@ func TestManyAtOnceAreRunAndMoreAreRefused(t *testing.T) {
 	for i := range many {
 		p := newTaking()
 		q := shell(fmt.Sprintf("echo %d; until [ -e %s ]; do sleep 0.05; done; exit %d", i, gate, i))
-		q.Progress = p.take
+		q.Progress, q.Caller = p.take, strconv.Itoa(i%2)
 		calls = append(calls, l.begin(t.Context(), q))
 		<-p.first
 	}
 	for _, refused := range []func() error{
 		func() error { _, err := l.Do(t.Context(), shell("true")); return err },
-		func() error { _, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, nil); return err },
+		func() error {
+			_, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, "3", nil)
+			return err
+		},
 	} {
 		if err := refused(); err == nil || err.Error() != "too many commands" {
 			t.Errorf("one more = %v", err)
@@ -397,6 +401,87 @@ func TestManyAtOnceAreRunAndMoreAreRefused(t *testing.T) {
 	}
 }
 
+func TestNobodyShutsTheOthersOut(t *testing.T) {
+	l := live(t, t.TempDir(), func(c *Config) { c.Running, c.Kept, c.CallsOfOne, c.Followers = 6, 8, 6, 3 })
+	refused := func(q Question, want string) {
+		t.Helper()
+		if end, err := l.Do(t.Context(), q); err == nil || err.Error() != want {
+			t.Errorf("%+v, %v, want %s", end, err, want)
+		}
+	}
+	others := func(when string) {
+		t.Helper()
+		q := shell("echo fine")
+		q.Caller = "4"
+		if end := l.do(t, q); value(end.Stdout) != "fine\n" {
+			t.Errorf("another one %s: %+v", when, end)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls []<-chan answered
+	follow := func(q Question) {
+		p := newTaking()
+		q.Progress = p.take
+		calls = append(calls, l.begin(ctx, q))
+		<-p.first
+	}
+	attach := func(q Question) Question {
+		return Question{Caller: q.Caller, RunCommandArgs: protocol.RunCommandArgs{ID: q.ID, Detach: true}}
+	}
+	var running []Question
+	for i := range 3 {
+		running = append(running, shell("echo up; exec sleep 300"))
+		running[i].Detach = true
+		follow(running[i])
+	}
+	refused(shell("true"), "too many commands")
+	others("with commands that run")
+	follow(attach(running[0]))
+	follow(attach(running[0]))
+	refused(attach(running[0]), "too many followers")
+	others("with followers")
+	follow(attach(running[1]))
+	refused(attach(running[2]), "too many followers") // of this caller
+	others("with calls")
+	cancel()
+	for _, call := range calls {
+		<-call
+	}
+	for _, q := range running {
+		if _, err := l.Stop(t.Context(), q.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.do(t, shell("true")) // the fourth result
+	refused(shell("true"), "too many commands")
+	others("with results")
+}
+
+func TestOneWhoLeavesEndsNothingForWhichOthersWait(t *testing.T) {
+	l := live(t, t.TempDir())
+	gate := filepath.Join(t.TempDir(), "gate")
+	q := shell("echo begun; until [ -e " + gate + " ]; do sleep 0.02; done; echo ended")
+	stale, vanish := context.WithCancel(t.Context())
+	defer vanish()
+	var calls []<-chan answered
+	for _, ctx := range []context.Context{stale, t.Context()} {
+		p := newTaking()
+		q.Progress = p.take
+		calls = append(calls, l.begin(ctx, q))
+		<-p.first
+	}
+	vanish()
+	if got := <-calls[0]; !errors.Is(got.err, context.Canceled) {
+		t.Errorf("the one who left: %+v, %v", got.end, got.err)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-calls[1]; got.err != nil || !exited(got.end, 0) {
+		t.Errorf("the other: %+v, %v, want that it ended by itself", got.end, got.err)
+	}
+}
+
 func TestNothingRunsAgainstThePolicy(t *testing.T) {
 	dir := t.TempDir()
 	allowed := live(t, dir)
@@ -412,7 +497,10 @@ func TestNothingRunsAgainstThePolicy(t *testing.T) {
 		"again":               func() error { _, err := l.Do(t.Context(), q); return err },
 		"a result of before":  func() error { _, err := l.Do(t.Context(), fetch); return err },
 		"a result of nothing": func() error { _, err := l.Do(t.Context(), unknown); return err },
-		"execute":             func() error { _, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, nil); return err },
+		"execute": func() error {
+			_, err := l.Execute(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, "3", nil)
+			return err
+		},
 		"execute in background": func() error {
 			_, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "true"}, "3", nil)
 			return err

@@ -23,13 +23,13 @@ var (
 
 // Execute runs a program on this device and answers what it printed (wire §5.9).
 // begins is told before, unless it is nil. Nothing is kept: there is no id by which anybody could ask again.
-func (c *Commands) Execute(ctx context.Context, a protocol.ExecuteCmdArgs, begins func()) (stdout string, err error) {
+func (c *Commands) Execute(ctx context.Context, a protocol.ExecuteCmdArgs, caller string, begins func()) (stdout string, err error) {
 	type answer struct {
 		text string
 		err  error
 	}
 	answered, stop := make(chan answer, 1), make(chan struct{})
-	err = c.beside(ctx, a, begins, func(life context.Context) {
+	err = c.beside(ctx, a, caller, begins, func(life context.Context) {
 		text, err := c.collect(life, a, stop)
 		answered <- answer{text, err}
 	})
@@ -89,7 +89,7 @@ func (c *Commands) collect(life context.Context, a protocol.ExecuteCmdArgs, stop
 // after an hour it is ended.
 func (c *Commands) ExecuteInBackground(ctx context.Context, a protocol.ExecuteCmdArgs, reader string, begins func()) (pid int, err error) {
 	started, failed := make(chan int, 1), make(chan error, 1)
-	err = c.beside(ctx, a, begins, func(life context.Context) {
+	err = c.beside(ctx, a, reader, begins, func(life context.Context) {
 		p, err := startHere(asRun(a), nobodys, c.cfg.Grace, quiet)
 		if err != nil {
 			failed <- &protocol.Error{Code: protocol.CodeInternal, Text: "command failed to run: " + err.Error()}
@@ -128,7 +128,7 @@ func asRun(a protocol.ExecuteCmdArgs) protocol.RunCommandArgs {
 
 // beside does something that belongs to no id on a goroutine of its own, which
 // stays on its thread.
-func (c *Commands) beside(ctx context.Context, a protocol.ExecuteCmdArgs, begins func(), do func(life context.Context)) error {
+func (c *Commands) beside(ctx context.Context, a protocol.ExecuteCmdArgs, caller string, begins func(), do func(life context.Context)) error {
 	if !c.cfg.Allowed {
 		return errDisabled
 	}
@@ -148,10 +148,10 @@ func (c *Commands) beside(ctx context.Context, a protocol.ExecuteCmdArgs, begins
 	switch {
 	case c.life == nil:
 		return errEnding
-	case len(c.running)+c.others >= c.cfg.Running:
+	case c.full(caller):
 		return errTooMany
 	}
-	c.others++
+	c.others[caller]++
 	life := c.life
 	c.work.Go(func() {
 		runtime.LockOSThread()
@@ -161,7 +161,9 @@ func (c *Commands) beside(ctx context.Context, a protocol.ExecuteCmdArgs, begins
 		}
 		do(life)
 		c.mu.Lock()
-		c.others--
+		if c.others[caller]--; c.others[caller] == 0 {
+			delete(c.others, caller)
+		}
 		c.mu.Unlock()
 	})
 	return nil

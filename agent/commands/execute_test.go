@@ -33,7 +33,7 @@ func TestExecuteAnswersAsTheContractSays(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			got, err := l.Execute(t.Context(), test.args, nil)
+			got, err := l.Execute(t.Context(), test.args, "3", nil)
 			if got != test.want || (err == nil) != (test.failed == "") || err != nil && err.Error() != test.failed {
 				t.Errorf("%.100q, %v, want %q, %s", got, err, test.want, test.failed)
 			}
@@ -49,7 +49,7 @@ func TestACancelEndsWhatExecuteHasStartedAndALostLinkDoesNot(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			failed := make(chan error, 1)
 			go func() {
-				_, err := l.Execute(ctx, protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "sleep " + mark + " & sleep " + mark + "; true"}}, nil)
+				_, err := l.Execute(ctx, protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "sleep " + mark + " & sleep " + mark + "; true"}}, "3", nil)
 				failed <- err
 			}()
 			testenv.WaitFor(t, "it runs", func() bool { return len(sleepers(t, mark)) == 2 })

@@ -23,6 +23,8 @@ type run struct {
 	stop    chan struct{} // closed when somebody wants it to end
 	done    chan struct{} // closed when it has ended and its result is kept
 
+	followers int // guarded by Commands.mu
+
 	record record // everybody's after done
 	err    error  // why there is no result; everybody's after done
 }

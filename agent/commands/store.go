@@ -193,16 +193,41 @@ func (s *store) get(id string) (record, bool) {
 	return k.record, true
 }
 
-// admit makes room for one more record.
-func (s *store) admit() error {
+// admit makes room for one more record of a caller: in their own share first.
+func (s *store) admit(caller string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.ended) >= s.cfg.Kept {
-		oldest := s.oldest()[0]
-		if s.age(oldest, time.Now()) < s.cfg.KeepAtLeast {
+	theirs := func(k *kept) bool { return k.record.Caller == caller }
+	everybodys := func(*kept) bool { return true }
+	if err := s.lessThan(s.cfg.KeptOfOne, theirs); err != nil {
+		return err
+	}
+	return s.lessThan(s.cfg.Kept, everybodys)
+}
+
+// lessThan forgets the oldest of some until there are less than so many. The caller
+// holds mu.
+func (s *store) lessThan(most int, of func(*kept) bool) error {
+	n := 0
+	for _, k := range s.ended {
+		if of(k) {
+			n++
+		}
+	}
+	if n < most {
+		return nil
+	}
+	for _, k := range s.oldest() {
+		switch {
+		case n < most:
+			return nil
+		case !of(k):
+			continue
+		case s.age(k, time.Now()) < s.cfg.KeepAtLeast:
 			return errTooMany
 		}
-		s.forget(oldest)
+		s.forget(k)
+		n--
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func TestAKillDuringARunLeavesItInterruptedAndNothingBehind(t *testing.T) {
 
 func TestResultsAreForgottenWhenTheyAreOldAndNotBefore(t *testing.T) {
 	dir := t.TempDir()
-	l := live(t, dir, func(c *Config) { c.Kept = 3 })
+	l := live(t, dir, func(c *Config) { c.Kept, c.KeptOfOne = 3, 3 })
 	questions := []Question{shell("echo 0"), shell("echo 1"), shell("echo 2")}
 	for _, q := range questions {
 		l.do(t, q)
@@ -102,7 +102,7 @@ func TestResultsAreForgottenWhenTheyAreOldAndNotBefore(t *testing.T) {
 		}
 	}
 	l.end()
-	l = live(t, dir, func(c *Config) { c.Kept, c.KeepAtLeast = 3, time.Nanosecond })
+	l = live(t, dir, func(c *Config) { c.Kept, c.KeptOfOne, c.KeepAtLeast = 3, 3, time.Nanosecond })
 	l.do(t, shell("true"))
 	fetch := func(l *life, q Question) error {
 		_, err := l.Do(t.Context(), Question{Caller: "3", RunCommandArgs: protocol.RunCommandArgs{ID: q.ID}})
@@ -134,7 +134,7 @@ func TestResultsOfAWrongClockDoNotStayForEver(t *testing.T) {
 	if err := l.store.write(future); err != nil {
 		t.Fatal(err)
 	}
-	l = live(t, dir, func(c *Config) { c.Kept = 2 })
+	l = live(t, dir, func(c *Config) { c.Kept, c.KeptOfOne = 2, 2 })
 	if end := l.do(t, shell("echo next")); !exited(end, 0) { // in its place
 		t.Errorf("%+v", end)
 	}
