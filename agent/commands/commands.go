@@ -42,10 +42,13 @@ type Config struct {
 	KeepAtLeast time.Duration // results; 1 h
 	KeepAtMost  time.Duration // 24 h
 	Grace       time.Duration // between SIGTERM and SIGKILL; 2 s
-	Drain       time.Duration // the output of a program that has ended is read for so long; 2 s
-	EndLimit    time.Duration // beyond Grace, for a program that was killed and its engine; 30 s
-	Sweep       time.Duration // between two looks for results that are too old; 10 min
-	Ready       time.Duration // a call waits so long for Run; 5 s
+	// The output of a program that has ended is read until nothing comes for Drain
+	// (2 s), and for DrainMost (10 s); in the background, for PublishMost (5 min).
+	Drain, DrainMost, PublishMost time.Duration
+	EndLimit                      time.Duration // beyond Grace, for a program that was killed and its engine; 30 s
+	EndSeen                       time.Duration // the end of one that was ended is waited for so long; 10 s
+	Sweep                         time.Duration // between two looks for results that are too old; 10 min
+	Ready                         time.Duration // a call waits so long for Run; 5 s
 	// An engine that was away is asked again after this time, for an hour, to end
 	// what a killed agent has left in a container; 30 s.
 	AskAgain time.Duration
@@ -82,7 +85,10 @@ func New(cfg Config) *Commands {
 		&cfg.KeepAtMost:  24 * time.Hour,
 		&cfg.Grace:       2 * time.Second,
 		&cfg.Drain:       2 * time.Second,
+		&cfg.DrainMost:   10 * time.Second,
+		&cfg.PublishMost: 5 * time.Minute,
 		&cfg.EndLimit:    30 * time.Second,
+		&cfg.EndSeen:     10 * time.Second,
 		&cfg.Sweep:       10 * time.Minute,
 		&cfg.Ready:       5 * time.Second,
 		&cfg.AskAgain:    30 * time.Second,

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -455,6 +456,36 @@ func TestNobodyShutsTheOthersOut(t *testing.T) {
 	l.do(t, shell("true")) // the fourth result
 	refused(shell("true"), "too many commands")
 	others("with results")
+}
+
+// ghost is a program whose end nobody sees, and whose output nobody ends.
+type ghost struct{ given, closed chan struct{} }
+
+func (g ghost) output(stdout, _ func([]byte)) {
+	for chatting := true; chatting; {
+		stdout([]byte("x"))
+		select {
+		case <-g.closed:
+			chatting = false
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+func (g ghost) close()                    { close(g.closed) }
+func (g ghost) wait() ending              { <-g.given; return ending{err: errors.New("unknown")} }
+func (g ghost) end(context.Context) error { return nil }
+func (g ghost) giveUp()                   { close(g.given) }
+
+func TestAnEndThatNobodySeesHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, stop := time.Now(), make(chan struct{})
+		close(stop)
+		bounds := New(Config{}).limits(time.Hour)
+		_, state, err := supervise(t.Context(), ghost{make(chan struct{}), make(chan struct{})}, bounds, stop, func([]byte) {}, nil)
+		if took := time.Since(begun); state != protocol.CommandCanceled || !errors.Is(err, errUnseen) || took > 21*time.Second {
+			t.Errorf("%s, %v after %v, want it given up after 20 s", state, err, took)
+		}
+	})
 }
 
 func TestOneWhoLeavesEndsNothingForWhichOthersWait(t *testing.T) {

@@ -101,6 +101,7 @@ func (c *Commands) ExecuteInBackground(ctx context.Context, a protocol.ExecuteCm
 		lines := &splitter{line: c.publishTo(life, pid, reader)}
 		bounds := c.limits(protocol.MaxCommandTimeout)
 		bounds.drain += a.Delay
+		bounds.drainMost = a.Delay + c.cfg.PublishMost // each line waits for the router
 		_, _, err = supervise(life, late, bounds, nil, lines.add, nil)
 		lines.end()
 		if err != nil {

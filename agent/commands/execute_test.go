@@ -111,6 +111,22 @@ func TestLinesOfABackgroundProgramArePublishedAfterTheDelay(t *testing.T) {
 	}
 }
 
+func TestASlowRouterCostsNoLines(t *testing.T) {
+	p := &published{}
+	slow := func(ctx context.Context, topic string, options map[string]any, args []any, kwargs map[string]any) error {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		return p.publish(ctx, topic, options, args, kwargs)
+	}
+	l := live(t, t.TempDir(), func(c *Config) { c.Publish, c.Drain, c.DrainMost = slow, 30*time.Millisecond, 30*time.Millisecond })
+	if _, err := l.ExecuteInBackground(t.Context(), protocol.ExecuteCmdArgs{Cmd: "seq", Args: []string{"-f", "%01000g", "60"}}, "3", nil); err != nil {
+		t.Fatal(err)
+	}
+	testenv.WaitFor(t, "all lines", func() bool { return p.count() == 60 })
+}
+
 func TestABackgroundProgramEndsWithTheAgentAndIsReaped(t *testing.T) {
 	p := &published{}
 	l := live(t, t.TempDir(), func(c *Config) { c.Publish = p.publish })

@@ -142,10 +142,12 @@ func (p *here) wait() ending {
 func (p *here) end(ctx context.Context) error {
 	err := p.group.end(ctx, p.grace)
 	if err != nil {
-		p.once.Do(func() { close(p.lost) })
+		p.giveUp()
 	}
 	return err
 }
+
+func (p *here) giveUp() { p.once.Do(func() { close(p.lost) }) }
 
 // close lets go of the output, which ends output.
 func (p *here) close() {

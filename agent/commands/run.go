@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reagent/container"
@@ -39,6 +40,7 @@ type process interface {
 	close()
 	wait() ending
 	end(ctx context.Context) error // with all that it has started
+	giveUp()                       // wait waits no longer
 }
 
 // An ending is how a program ended.
@@ -115,11 +117,18 @@ func (c *Commands) execute(life context.Context, r *run, a protocol.RunCommandAr
 
 // limits bound a program: how long it may run, take to end, and be listened to
 // after its end.
-type limits struct{ run, end, drain time.Duration }
+type limits struct {
+	run, end, seen time.Duration
+	drain          time.Duration // while nothing comes …
+	drainMost      time.Duration // … and at most
+}
 
 func (c *Commands) limits(run time.Duration) limits {
-	return limits{run, c.cfg.Grace + c.cfg.EndLimit, c.cfg.Drain}
+	return limits{run, c.cfg.Grace + c.cfg.EndLimit, c.cfg.EndSeen, c.cfg.Drain, c.cfg.DrainMost}
 }
+
+// errUnseen means that a program was ended, and nobody has seen its end.
+var errUnseen = errors.New("its end was not seen")
 
 // supervise waits for the end of a program, or sees to it: when its time is up, or
 // somebody wants it to stop, or life ends. err is why it may go on nevertheless.
@@ -127,7 +136,8 @@ func supervise(life context.Context, p process, l limits, stop <-chan struct{}, 
 	read, ended := make(chan struct{}), make(chan ending, 1)
 	var work sync.WaitGroup
 	defer work.Wait()
-	work.Go(func() { defer close(read); p.output(stdout, stderr) })
+	part := parts{come: make(chan struct{}, 1)}
+	work.Go(func() { defer close(read); p.output(part.to(stdout), part.to(stderr)) })
 	work.Go(func() { ended <- p.wait() })
 	late := time.NewTimer(l.run)
 	defer late.Stop()
@@ -145,17 +155,63 @@ func supervise(life context.Context, p process, l limits, stop <-chan struct{}, 
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(life), l.end)
 		defer cancel()
 		if err = p.end(ctx); err == nil && state != protocol.CommandExited {
-			e = <-ended
+			unseen := time.NewTimer(l.seen)
+			defer unseen.Stop()
+			select {
+			case e = <-ended:
+			case <-unseen.C:
+				p.giveUp()
+				err = errUnseen
+			}
 		}
 	}
-	drained := time.NewTimer(l.drain)
-	defer drained.Stop()
-	select {
-	case <-read:
-	case <-drained.C: // somebody in the background holds it
-	}
+	part.drain(life, l, read)
 	p.close()
 	return e, state, err
+}
+
+// parts sees what a program prints pass by.
+type parts struct {
+	come chan struct{} // capacity 1: something has come
+	busy atomic.Int32  // so many are taken just now
+}
+
+func (p *parts) to(taker func([]byte)) func([]byte) {
+	return func(part []byte) {
+		p.busy.Add(1)
+		taker(part)
+		p.busy.Add(-1)
+		select {
+		case p.come <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// drain waits until a program that has ended was read to the end, or somebody in
+// the background holds its output.
+func (p *parts) drain(life context.Context, l limits, read <-chan struct{}) {
+	idle, late := time.NewTimer(l.drain), time.NewTimer(l.drainMost)
+	defer idle.Stop()
+	defer late.Stop()
+	for over := life.Done(); ; {
+		select {
+		case <-read:
+			return
+		case <-p.come:
+			idle.Reset(l.drain)
+		case <-idle.C:
+			if p.busy.Load() == 0 {
+				return
+			}
+			idle.Reset(l.drain)
+		case <-late.C:
+			return
+		case <-over:
+			late.Reset(l.drain)
+			over = nil
+		}
+	}
 }
 
 // start starts the program of a command.
@@ -194,10 +250,12 @@ func (p *inside) wait() ending {
 func (p *inside) end(ctx context.Context) error {
 	err := p.exec.End(ctx)
 	if err != nil {
-		p.stop() // nobody waits for what cannot be ended
+		p.giveUp()
 	}
 	return err
 }
+
+func (p *inside) giveUp() { p.stop() }
 
 func (p *inside) close() {
 	p.stop()
