@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
+	"reagent/internal/proctree"
 	"reagent/internal/testenv"
 	"reagent/protocol"
 )
@@ -93,4 +95,14 @@ func TestAShellRunsAsTheUserOfThePolicy(t *testing.T) {
 	s.write("echo $(id -un):$(id -gn):$(id -G):$HOME; echo x > $(tty) && echo ow''ner\n")
 	s.wait("daemon:daemon:1:/usr/sbin")
 	s.wait("owner")
+}
+
+// Neither does the terminal wait for ever, nor is its session there for ever.
+func TestAShellThatCannotBeEndedIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nobody := &ptyShell{root: proctree.Root{PID: 1 << 30}, exited: make(chan struct{})}
+		if err := nobody.End(t.Context()); !errors.Is(err, proctree.ErrLeft) {
+			t.Errorf("%v, want %v", err, proctree.ErrLeft)
+		}
+	})
 }

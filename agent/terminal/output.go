@@ -192,11 +192,15 @@ func (o *output) sent(e event) {
 	switch {
 	case e.lost > 0:
 		o.lost -= min(o.lost, e.lost)
-	case o.epoch != e.epoch: // perhaps before somebody asked for it
+	case o.epoch != e.epoch && (e.flow || o.flow): // perhaps before somebody asked for it; else it was acknowledged
+	case e.at > o.next: // somebody has asked for what is before it
 	case e.eof:
 		o.eof, o.gone = true, false
 	default:
-		o.next += uint64(len(e.data))
+		after := e.at + uint64(len(e.data))
+		// What was forgotten of it while it was under way is not lost.
+		o.lost -= min(o.lost, min(o.next, after)-e.at)
+		o.next = max(o.next, after)
 		o.gone = false
 	}
 	o.forget()

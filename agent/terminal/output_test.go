@@ -348,3 +348,60 @@ func FuzzDecoderMakesTextOfAnything(f *testing.F) {
 		}
 	})
 }
+
+// A publication without flow control is acknowledged, on whatever connection.
+func TestWhatWasAcknowledgedIsNotSentAgain(t *testing.T) {
+	o := newOutput(false, false)
+	o.write([]byte("abc"))
+	o.finish()
+	for _, want := range []string{"abc", "[eof]"} {
+		e := due(o)
+		o.connected()
+		if o.sent(*e); string(e.data) != strings.TrimSuffix(want, "[eof]") || e.eof != (want == "[eof]") {
+			t.Errorf("%q, end %t, want %s", e.data, e.eof, want)
+		}
+	}
+	if got := sendAll(o); got != "" {
+		t.Errorf("%q is sent again", got)
+	}
+}
+
+func TestEachByteIsSentOrToldToBeLost(t *testing.T) {
+	const much = ending + 100*mostRead
+	for _, before := range []int{16, mostText, history} {
+		o := newOutput(true, false)
+		o.write(filled(before))
+		under := due(o)
+		o.drain()
+		for range much / mostRead {
+			o.write(filled(mostRead))
+		}
+		o.sent(*under)
+		o.finish()
+		sent, lost := 0, 0
+		for e := due(o); e != nil; e = due(o) {
+			sent, lost = sent+len(e.data), lost+int(e.lost)
+			o.sent(*e)
+		}
+		if all := len(under.data) + sent + lost; all != before+much || sent != ending {
+			t.Errorf("%d bytes of %d were sent or lost, and %d sent of the last %d", all, before+much, sent, ending)
+		}
+	}
+}
+
+// Whoever asks for what is before an event that is under way gets that, too.
+func TestWhoAsksAndGivesUpMissesNothing(t *testing.T) {
+	o := newOutput(false, false)
+	o.hear(protocol.TerminalFlow{})
+	o.write([]byte("abc"))
+	o.sent(*due(o))
+	o.release()
+	o.write([]byte("def"))
+	under := due(o)
+	o.hear(protocol.TerminalFlow{Resume: true})
+	o.release()
+	o.sent(*under)
+	if got := sendAll(o); got != "abcdef" {
+		t.Errorf("%q, want all of it", got)
+	}
+}

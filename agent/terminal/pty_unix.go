@@ -127,10 +127,11 @@ func (s *ptyShell) Wait(ctx context.Context) error {
 // goes away says, and shells and editors save by it what they have.
 func (s *ptyShell) End(ctx context.Context) error {
 	s.root.Signal(syscall.SIGHUP, nil)
-	err := s.root.End(ctx, grace, nil)
-	select {
-	case <-s.exited:
-	case <-ctx.Done():
+	if err := s.root.End(ctx, grace, nil); err != nil {
+		return err // the kernel, or another user, holds on to it: Close frees the terminal
 	}
-	return err
+	if !within(s.exited, grace) { // it cannot even be seen
+		return proctree.ErrLeft
+	}
+	return nil
 }

@@ -207,13 +207,16 @@ func (s *session) live(ctx context.Context, exited, read <-chan struct{}) (why s
 	return s.why
 }
 
-// within waits until something has happened, but not for long.
-func within(happened <-chan struct{}, most time.Duration) {
+// within waits until something has happened, but not for long, and tells whether
+// it has.
+func within(happened <-chan struct{}, most time.Duration) bool {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	select {
 	case <-happened:
+		return true
 	case <-late.C:
+		return false
 	}
 }
 
