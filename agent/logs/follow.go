@@ -183,6 +183,9 @@ func (f *follower) parse(c string) (at uint64, ok bool) {
 // are more.
 func (f *follower) send(ctx context.Context) (enough bool, err error) {
 	readErr := f.topic.tape.read(f.at, f.end, func(seq uint64, n line) bool {
+		if seq < f.at {
+			return true // no line goes out twice, whoever hands it over
+		}
 		if seq > f.at {
 			if enough, err = f.missing(ctx, seq-1); enough || err != nil {
 				return false

@@ -23,6 +23,9 @@ func (s *Stream) look() view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := view{s: s, segments: s.older, marks: s.marks, stored: s.stored, next: s.next, chunks: [2]chunk{s.writing, s.buf}}
+	if s.writing.last < s.stored { // it is in its file by now
+		v.chunks[0] = chunk{}
+	}
 	if s.newest.first != 0 {
 		v.segments = append(s.older[:len(s.older):len(s.older)], s.newest)
 	}
