@@ -207,7 +207,35 @@ func TestSessionsAreLimited(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		open(t, m, anna, "prod_7_web")
+	})
+}
 
+func TestNoSessionGivesWayBeforeItsEndWasTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, link, _, stop := fakes(t, func(c *Config, _ *fakeShells) { c.MaxSessions, c.MaxPerOwner = 2, 2 })
+		defer stop()
+		synctest.Wait()
+		first := open(t, m, anna, "")
+		link.set(func(l *fakeLink) { l.fails = errors.New("slow") })
+		if err := m.Stop(anna, first.SessionID); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(5 * time.Second)
+		open(t, m, bert, "")
+		if _, err := m.Container(t.Context(), bert, "prod_6_web"); !errors.Is(err, errMany) {
+			t.Errorf("a third: %v", err)
+		}
+		link.set(func(l *fakeLink) { l.fails = nil })
+		<-time.After(10 * time.Second)
+		if got := link.output(first); strings.Count(got, "[eof]") != 1 {
+			t.Errorf("output %q, want its end", got)
+		}
+		never := open(t, m, bert, "prod_6_web")
+		if err := m.Stop(bert, never.SessionID); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(5 * time.Second)
+		open(t, m, anna, "prod_6_web") // nobody waits for what was never started
 	})
 }
 
@@ -227,7 +255,6 @@ func TestAShellThatDoesNotStartTakesNoPlace(t *testing.T) {
 	})
 }
 
-// The options of a publication are what keeps others from reading.
 func TestTerminalsMayBeForbidden(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _, _, stop := fakes(t, func(c *Config, _ *fakeShells) { c.DeviceShell = false })
@@ -242,8 +269,6 @@ func TestTerminalsMayBeForbidden(t *testing.T) {
 	})
 }
 
-// Whatever is published on a write topic ends nothing.
-// Whatever a size looks like, it is told or refused.
 func TestTheLimitsOfTheProduct(t *testing.T) {
 	want := Limits{
 		MaxSessions: 16, MaxPerOwner: 4, NotStarted: 2 * time.Minute, Look: 30 * time.Second, Unwatched: 10 * time.Minute, Idle: 2 * time.Hour,

@@ -271,6 +271,14 @@ func (o *output) plain() {
 	o.changed.Broadcast()
 }
 
+// told says that the end was sent, or that there is nobody to send it to: a session
+// that was not started before its end never is.
+func (o *output) told() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.eof || o.held
+}
+
 // begin lets what was printed out.
 func (o *output) begin() { o.turn(&o.held, false) }
 

@@ -75,6 +75,7 @@ func TestASessionIsItsOwnersAlone(t *testing.T) {
 	})
 }
 
+// The options of a publication are what keeps others from reading.
 func TestOutputIsForItsOwnerAndTheSystem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, link, _, stop := fakes(t, nil)
@@ -314,6 +315,7 @@ func TestARefusedPublicationIsNotRepeatedForEver(t *testing.T) {
 	})
 }
 
+// Whatever is published on a write topic ends nothing.
 func FuzzKeystrokes(f *testing.F) {
 	f.Add("ls\n", "received", uint64(5), true)
 	f.Add("\x00\xff\x04", "resume", uint64(1<<63), false)
@@ -339,6 +341,7 @@ func FuzzKeystrokes(f *testing.F) {
 	})
 }
 
+// Whatever a size looks like, it is told or refused.
 func FuzzResize(f *testing.F) {
 	f.Add("x", 40.0, int64(-1))
 	f.Add("height", 1e300, int64(1<<40))

@@ -326,27 +326,33 @@ func (m *Manager) adopt(by Caller, container string, sh shell, err error) *sessi
 }
 
 // reserve finds room for one more session of an owner. Those that have ended and
-// only wait for their client give way. m.mu is held.
+// only wait for their client give way; those whose end is still to be told do not,
+// but take no live one's place with their owner. m.mu is held.
 func (m *Manager) reserve(owner string) error {
 	if m.ctx == nil {
 		return errStopping
 	}
-	all, own := 0, m.opening[owner]
+	all, own, leaving := 0, m.opening[owner], 0
 	for _, n := range m.opening {
 		all += n
 	}
 	var waiting []*session
 	for _, s := range m.sessions {
-		if s.ended() {
+		ended := s.ended()
+		if ended && s.out.told() {
 			waiting = append(waiting, s)
 			continue
 		}
 		all++
-		if s.owner == owner {
+		switch {
+		case s.owner != owner:
+		case ended:
+			leaving++
+		default:
 			own++
 		}
 	}
-	if all >= m.cfg.MaxSessions || own >= m.cfg.MaxPerOwner {
+	if all >= m.cfg.MaxSessions || own >= m.cfg.MaxPerOwner || leaving >= m.cfg.MaxPerOwner {
 		return errMany
 	}
 	if all+len(waiting) >= m.cfg.MaxSessions {
