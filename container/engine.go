@@ -26,6 +26,7 @@ type Config struct {
 	Short     time.Duration // of Ping and of finding out which version the engine speaks; 0 = 5 s
 	Long      time.Duration // of what works through a disk, removing and pruning images; 0 = 5 min
 	PullIdle  time.Duration // a pull or push that reports nothing for so long has failed; 0 = 2 min
+	LogIdle   time.Duration // so has the reading of a log that does not follow; 0 = 2 min
 	KeepAfter time.Duration // the layers of a pull are kept over a lost link once it took so long; 0 = 10 s
 	// A build that reports nothing for so long has failed. A step may work for
 	// long without printing anything. 0 = 30 min
@@ -73,6 +74,7 @@ func New(cfg Config) (*Engine, error) {
 		{&cfg.Short, 5 * time.Second},
 		{&cfg.Long, 5 * time.Minute},
 		{&cfg.PullIdle, 2 * time.Minute},
+		{&cfg.LogIdle, 2 * time.Minute},
 		{&cfg.KeepAfter, 10 * time.Second},
 		{&cfg.BuildIdle, 30 * time.Minute},
 		{&cfg.Grace, 2 * time.Second},

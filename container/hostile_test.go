@@ -19,7 +19,7 @@ func TestNonsenseFromTheEngineIsAnError(t *testing.T) {
 	docker := testenv.Docker(t)
 	wire := tap(t, docker.Host)
 	e := newEngine(t, wire.host, func(c *container.Config) {
-		c.Timeout, c.Long, c.PullIdle, c.BuildIdle = 2*time.Second, 2*time.Second, 2*time.Second, 2*time.Second
+		c.Timeout, c.Long, c.PullIdle, c.BuildIdle, c.LogIdle = 2*time.Second, 2*time.Second, 2*time.Second, 2*time.Second, 2*time.Second
 	})
 	id := strings.Repeat("ab", 32)
 	for _, answer := range []struct {

@@ -31,15 +31,18 @@ func (e *Engine) Logs(ctx context.Context, id string, o LogOptions, line func(st
 		}
 		defer answer.Body.Close()
 		w.rest()
-		size := 32 << 10
-		if o.Follow {
-			size = 4 << 10 // one waits for each app, all the time
+		from, size := io.Reader(answer.Body), 4<<10 // one that follows waits for each app, all the time
+		if !o.Follow {
+			// What is there comes without a pause, but the engine may have to
+			// look for its first line in a file of any size.
+			w.span = e.cfg.LogIdle
+			from, size = watched{from, w}, 32<<10
 		}
-		body := bufio.NewReaderSize(answer.Body, size)
+		body := bufio.NewReaderSize(from, size)
 		if c.TTY {
-			return readRaw(body, &splitter{stream: "stdout", stamped: o.Timestamps, line: line})
+			return readRaw(body, o.splitter("stdout", line))
 		}
-		return readFrames(body, o.Timestamps, line)
+		return readFrames(body, o, line)
 	})
 }
 
@@ -66,6 +69,23 @@ func (o LogOptions) query() url.Values {
 	return q
 }
 
+// A watched reader is given up while it does not give anything for too long. What
+// is done between two reads takes as long as it takes.
+type watched struct {
+	io.Reader
+	dog *watchdog
+}
+
+func (w watched) Read(b []byte) (int, error) {
+	w.dog.touch()
+	defer w.dog.rest()
+	return w.Reader.Read(b)
+}
+
+func (o LogOptions) splitter(stream string, line func(string, []byte)) *splitter {
+	return &splitter{stream: stream, stamped: o.Timestamps, running: o.Running, line: line}
+}
+
 // readRaw reads the log of a container with a terminal: nothing but its bytes.
 func readRaw(r *bufio.Reader, s *splitter) error {
 	for {
@@ -83,9 +103,8 @@ func readRaw(r *bufio.Reader, s *splitter) error {
 }
 
 // readFrames reads the log of a container without a terminal.
-func readFrames(r *bufio.Reader, timestamps bool, line func(string, []byte)) error {
-	out := &splitter{stream: "stdout", stamped: timestamps, line: line}
-	err := &splitter{stream: "stderr", stamped: timestamps, line: line}
+func readFrames(r *bufio.Reader, o LogOptions, line func(string, []byte)) error {
+	out, err := o.splitter("stdout", line), o.splitter("stderr", line)
 	if e := unframe(r, out.write, err.write); e != nil {
 		return e
 	}
@@ -139,6 +158,7 @@ func unframe(r *bufio.Reader, stdout, stderr func(part []byte)) error {
 type splitter struct {
 	stream  string
 	stamped bool
+	running bool // a last line of full parts may be about to be printed
 	line    func(stream string, line []byte)
 	pending []byte // the beginning of a line, cut at MaxLine
 }
@@ -164,10 +184,20 @@ func (s *splitter) write(part []byte) {
 
 // end hands over a last line that has no end.
 func (s *splitter) end() {
-	if len(s.pending) > 0 {
+	if len(s.pending) > 0 && !(s.running && s.half()) {
 		s.emit(s.pending)
-		s.pending = nil
 	}
+	s.pending = nil
+}
+
+// half tells whether the engine may hold back the rest of the line: it keeps a
+// part when that is full, and the rest when the line ends.
+func (s *splitter) half() bool {
+	part := partSize
+	if s.stamped {
+		part += stampSize
+	}
+	return len(s.pending)%part == 0
 }
 
 // emit cuts the carriage return that a terminal adds, and only that one.

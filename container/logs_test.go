@@ -3,6 +3,8 @@ package container_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -132,5 +134,31 @@ func TestSilentLogIsNotATimeout(t *testing.T) {
 	err := e.Logs(ctx, id, container.LogOptions{Follow: true, Tail: -1}, func(_ string, line []byte) {})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("logs = %v, want the caller's deadline", err)
+	}
+}
+
+func TestLogThatStallsInTheMidstIsATimeout(t *testing.T) {
+	t.Parallel() // mostly waits
+	docker, direct, image := realEngine(t, testenv.App{})
+	id := run(t, direct, container.Spec{Name: docker.Prefix + "-app", Image: image})
+	wire := tap(t, docker.Host)
+	e := newEngine(t, wire.host, func(c *container.Config) { c.LogIdle = 300 * time.Millisecond })
+	wire.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/logs") {
+			return false
+		}
+		w.WriteHeader(http.StatusOK)
+		_, _ = io.WriteString(w, "\x01\x00\x00\x00\x00\x00\x00\x04one\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	})
+	var got []string
+	err := e.Logs(t.Context(), id, container.LogOptions{}, func(_ string, line []byte) {
+		got = append(got, string(line))
+		<-time.After(2 * 300 * time.Millisecond) // whoever reads may take its time
+	})
+	if !errors.Is(err, container.ErrTimeout) || !slices.Equal(got, []string{"one"}) {
+		t.Errorf("log = %q, %v, want one line and %v", got, err, container.ErrTimeout)
 	}
 }

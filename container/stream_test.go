@@ -23,7 +23,7 @@ func frame(stream byte, text string) string {
 // frames reads a log in frames.
 func frames(t *testing.T, log io.Reader, timestamps bool) (lines []string, err error) {
 	t.Helper()
-	err = readFrames(bufio.NewReader(log), timestamps, func(stream string, line []byte) {
+	err = readFrames(bufio.NewReader(log), LogOptions{Timestamps: timestamps}, func(stream string, line []byte) {
 		lines = append(lines, stream[3:]+":"+string(line))
 	})
 	return lines, err
@@ -72,7 +72,7 @@ func TestEndlessLineIsCutAndTheNextIsWhole(t *testing.T) {
 		if tty {
 			err = readRaw(bufio.NewReaderSize(strings.NewReader(long+"\r\nnext\r\n"), 32<<10), &splitter{stream: "stdout", line: line})
 		} else {
-			err = readFrames(bufio.NewReaderSize(strings.NewReader(frame(1, long)+frame(1, "\nnext\n")), 32<<10), false, line)
+			err = readFrames(bufio.NewReaderSize(strings.NewReader(frame(1, long)+frame(1, "\nnext\n")), 32<<10), LogOptions{}, line)
 		}
 		if err != nil || len(got) != 2 || len(got[0]) != MaxLine || got[1] != "next" {
 			t.Errorf("tty %t: %d lines, %v, want one of %d bytes and the next", tty, len(got), err, MaxLine)
@@ -98,12 +98,39 @@ func TestTimesInsideALongLineAreTakenOut(t *testing.T) {
 	}
 }
 
+// A part that is full may be all of a line, or the beginning of one that is being
+// printed; only of a container that ended the engine knows.
+func TestHalfPrintedLineIsLeftOutOfARunningContainersLog(t *testing.T) {
+	const stamp = "2026-11-21T11:56:55.690722397Z "
+	part := strings.Repeat("x", partSize)
+	for _, o := range []LogOptions{{}, {Timestamps: true}, {Running: true}, {Running: true, Timestamps: true}} {
+		time := map[bool]string{true: stamp}[o.Timestamps]
+		for _, last := range []struct {
+			text string
+			half bool
+		}{
+			{part, true}, {part + time + part, true}, {part + time + "tail", false}, {"half", false}, {part + "\n", false},
+		} {
+			var got []string
+			log := frame(1, time+"whole\n") + frame(1, time+last.text)
+			err := readFrames(bufio.NewReader(strings.NewReader(log)), o, func(_ string, line []byte) { got = append(got, string(line)) })
+			want := 2
+			if o.Running && last.half {
+				want = 1
+			}
+			if err != nil || len(got) != want {
+				t.Errorf("%+v, last line of %d bytes: %d lines, %v, want %d", o, len(last.text), len(got), err, want)
+			}
+		}
+	}
+}
+
 func FuzzReadFrames(f *testing.F) {
 	f.Add([]byte(frame(1, "one\ntwo")+frame(2, "x\r\n")), true)
 	f.Add([]byte(frame(3, "error")), false)
 	f.Fuzz(func(t *testing.T, log []byte, timestamps bool) {
 		total := 0
-		_ = readFrames(bufio.NewReaderSize(bytes.NewReader(log), 16), timestamps, func(stream string, line []byte) {
+		_ = readFrames(bufio.NewReaderSize(bytes.NewReader(log), 16), LogOptions{Timestamps: timestamps}, func(stream string, line []byte) {
 			if bytes.ContainsRune(line, '\n') || stream != "stdout" && stream != "stderr" {
 				t.Errorf("line %q of %q", line, stream)
 			}

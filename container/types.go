@@ -172,5 +172,6 @@ type LogOptions struct {
 	Since      time.Time // inclusive; zero: from the beginning
 	Until      time.Time // zero: to the end
 	Tail       int       // only so many of the last lines; 0 = all, negative = none (only what follows)
+	Running    bool      // leave out a last line that is only half printed
 	Timestamps bool      // each line begins with its time, RFC 3339 with nine digits, and a space
 }
