@@ -62,7 +62,7 @@ func wire(cfg *config.Config, timing Timing, store *device.Store, log zerolog.Lo
 	var (
 		studio  = backend{session}
 		serial  = file.Identity().SerialNumber
-		printed = journal.Open(journal.Config{Dir: filepath.Join(cfg.State(), "logs"), MaxBytes: cfg.AppLogSize, Log: log})
+		printed = journal.Open(journal.Config{Dir: filepath.Join(cfg.State(), "logs"), MaxBytes: cfg.AppLogSize, Carry: logs.Carry, Log: log})
 		appLogs = logs.New(logs.Config{Serial: serial, Session: session, Engine: container.AppLogs{Engine: engine}, Journal: printed, Installed: installed(store, log), Log: log})
 	)
 	// What the guard tells is told after everybody is there: it looks first when

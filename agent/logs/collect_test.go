@@ -22,6 +22,7 @@ type deviceLogs struct {
 	t      *testing.T
 	engine *fakeEngine
 	dir    string
+	size   int64        // of its log files; 0 = the journal's own
 	wall   atomic.Int64 // what the time of day is off, in ns
 }
 
@@ -35,7 +36,7 @@ func (d *deviceLogs) now() time.Time { return time.Now().Add(time.Duration(d.wal
 // killed: what it has not written is lost.
 func (d *deviceLogs) life(end bool, do func(*Logs)) {
 	d.t.Helper()
-	j := journal.Open(journal.Config{Dir: d.dir, Log: zerolog.Nop()})
+	j := journal.Open(journal.Config{Dir: d.dir, MaxBytes: d.size, Carry: Carry, Log: zerolog.Nop()})
 	l := New(Config{Serial: "sn-1", Session: &fakeSession{}, Engine: d.engine, Journal: j, Log: zerolog.Nop(), Wall: d.now})
 	ctx, cancel := context.WithCancel(d.t.Context())
 	done := make(chan error, 1)
@@ -114,6 +115,25 @@ func TestRestartsNeitherLoseNorRepeatLines(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A device that is given less room forgets lines which the engine still has.
+func TestLinesThatWereForgottenAreNotTakenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, "c1")
+		d.life(true, func(l *Logs) {
+			l.Attach(web, "c1")
+			d.print("c1", "a", "b", "!c", "d")
+		})
+		d.size = 1
+		d.life(true, func(l *Logs) { l.Agent("prod_7_other", "said") })
+		d.size = 0
+		d.print("c1", "e")
+		d.life(false, func(l *Logs) {
+			l.Attach(web, "c1")
+			expect(t, "lines", kept(t, l), []string{"e"})
+		})
+	})
 }
 
 func TestContainersOfOneAppHavePlacesOfTheirOwn(t *testing.T) {

@@ -35,7 +35,7 @@ type Config struct {
 	Serial  string
 	Session session
 	Engine  engine
-	Journal *journal.Journal // a stream for each app; whoever made it runs and closes it
+	Journal *journal.Journal // a stream for each app, with Carry; whoever made it runs and closes it
 	Log     zerolog.Logger
 
 	Installed func(cn string) bool // an app of that name is on this device; nil = any may be

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"time"
 
@@ -51,18 +52,30 @@ func (t *tape) load() {
 		return
 	}
 	head, first := t.stream.Head()
+	t.places = placesAfter(head, func(visit func(uint64, []byte) bool) {
+		_ = t.stream.Read(first, visit) // what cannot be read is stored once more
+	})
+}
+
+// placesAfter are the places behind a head and the records that follow it.
+func placesAfter(head []byte, records iter.Seq2[uint64, []byte]) places {
 	ps, err := parsePlaces(head)
 	if err != nil {
 		ps = places{} // what the containers still have is stored once more
 	}
-	t.places = ps
-	_ = t.stream.Read(first, func(seq uint64, record []byte) bool {
+	for seq, record := range records {
 		l, text, err := parseHead(record)
 		if err == nil && l.kind.printed() {
-			t.places.take(l, len(text), seq)
+			ps.take(l, len(text), seq)
 		}
-		return true
-	})
+	}
+	return ps
+}
+
+// Carry is for the Config of the journal that a Logs writes: how far a log was
+// taken is known for longer than its lines are kept.
+func Carry(head []byte, records iter.Seq2[uint64, []byte]) []byte {
+	return placesAfter(head, records).append(nil)
 }
 
 // place tells how far a container's log was taken.

@@ -38,5 +38,6 @@
 //
 // A record is bytes; what they mean is the owner's. So is the head, a state that
 // the owner may put in front of each new segment to find its place again from
-// the newest segment alone (see [Stream.AppendAfter]).
+// the newest segment alone (see [Stream.AppendAfter]), also after all records were
+// evicted (see Config.Carry).
 package journal

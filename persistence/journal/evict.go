@@ -3,6 +3,7 @@ package journal
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -112,7 +113,7 @@ func (s *Stream) dropOldest() bool {
 }
 
 // dropAll puts a segment without records in the place of the only one, which
-// says what number comes next. The head stays: it is the newest there is.
+// says what number comes next. Its head is the old one, moved over all that goes.
 func (s *Stream) dropAll() bool {
 	s.load("")
 	s.files.Lock()
@@ -125,12 +126,35 @@ func (s *Stream) dropAll() bool {
 	if empty {
 		return false
 	}
-	h, _ := s.header(only.first)
-	if err := s.begin(chunk{first: next, last: next - 1, head: h.head}); err != nil {
+	if err := s.begin(chunk{first: next, last: next - 1, head: s.carried()}); err != nil {
 		s.j.cfg.Log.Warn().Err(err).Msg("the journal's oldest segment cannot be replaced")
 		return false
 	}
 	return s.dropOldest()
+}
+
+// carried is the head of the newest segment, moved over its records. files is
+// held.
+func (s *Stream) carried() []byte {
+	if s.j.cfg.Carry == nil {
+		return nil
+	}
+	v := s.look()
+	i := len(v.segments) - 1
+	h, _ := s.header(v.segments[i].first) // of a damaged one the records are left
+	return s.fitting(s.j.cfg.Carry(h.head, func(visit func(uint64, []byte) bool) {
+		_, err := v.readFile(i, v.segments[i], 0, visit)
+		v.complain(err)
+	}))
+}
+
+// fitting is a head as it may be kept.
+func (s *Stream) fitting(head []byte) []byte {
+	if len(head) > MaxHead {
+		s.j.cfg.Log.Error().Str("stream", filepath.Base(s.dir)).Int("bytes", len(head)).Msg("a head is too long for the journal")
+		return nil
+	}
+	return slices.Clone(head)
 }
 
 // remove deletes everything and begins anew.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -32,6 +33,11 @@ type Config struct {
 	FlushEvery   time.Duration // and all from time to time [1 h]
 	Retry        time.Duration // a write that failed is tried again after [10 s]
 	Log          zerolog.Logger
+
+	// Carry moves a head (see [Stream.AppendAfter]; nil = there is none) over the
+	// records that follow it and are about to be evicted. It is called at any time
+	// and must not use the journal. Without it a head goes with the last of them.
+	Carry func(head []byte, records iter.Seq2[uint64, []byte]) []byte
 }
 
 // DefaultFlush is a pause that flash stands: a page and the file system's own

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -453,6 +454,49 @@ func TestANewSegmentBeginsWithItsOwnersHead(t *testing.T) {
 	s = open(t, c).Stream("a")
 	if head, from := s.Head(); string(head) != string(want) || from != at {
 		t.Errorf("head %q, from %d; want %q, %d", head, from, want, at)
+	}
+}
+
+func TestAHeadStaysTrueWhenItsRecordsAreEvicted(t *testing.T) {
+	count := 0
+	state := func() []byte { return fmt.Appendf(nil, "%d records", count) }
+	carry := func(head []byte, records iter.Seq2[uint64, []byte]) []byte {
+		n := 0
+		_, err := fmt.Sscanf(string(head), "%d records", &n)
+		must(t, err)
+		for seq, record := range records {
+			if n++; seq != uint64(n) || string(record) != string(line(seq)) {
+				t.Errorf("record %d of the evicted is number %d, %q", n, seq, record)
+			}
+		}
+		return fmt.Appendf(nil, "%d records", n)
+	}
+	for name, k := range map[string]struct {
+		carry func([]byte, iter.Seq2[uint64, []byte]) []byte
+		want  string
+	}{"moved": {carry, "100 records"}, "without anybody to move it": {nil, ""}} {
+		count = 0
+		c := journal.Config{Dir: t.TempDir(), Carry: k.carry}
+		j := open(t, c)
+		for s := j.Stream("a"); count < 100; count++ {
+			s.AppendAfter(state, line(uint64(count+1)))
+		}
+		must(t, j.Close())
+
+		c.MaxBytes = 1
+		j = open(t, c)
+		add(j.Stream("other"), 1) // whoever writes makes room, before the owner is there
+		must(t, j.Close())
+		for range 2 {
+			s := j.Stream("a")
+			if oldest, next := s.Bounds(); oldest != 101 || next != 101 {
+				t.Fatalf("%s: bounds %d, %d; want nothing, and 101 next", name, oldest, next)
+			}
+			if head, from := s.Head(); string(head) != k.want || from != 101 {
+				t.Errorf("%s: head %q, from %d; want %q, 101", name, head, from, k.want)
+			}
+			j = open(t, c) // and so it is when it is read again
+		}
 	}
 }
 

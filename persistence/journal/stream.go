@@ -133,10 +133,7 @@ func (s *Stream) AppendAfter(head func() []byte, record []byte) (seq uint64) {
 		c.begins = s.sealed || s.newest.first == 0 ||
 			s.newest.size+min(int64(cfg.FlushBytes), limit/4) > limit
 		if c.begins && head != nil {
-			if c.head = slices.Clone(head()); len(c.head) > MaxHead {
-				cfg.Log.Error().Str("stream", s.name).Int("bytes", len(c.head)).Msg("a head is too long for the journal")
-				c.head = nil
-			}
+			c.head = s.fitting(head())
 		}
 	}
 	c.frames = appendFrame(c.frames, seq, record)
