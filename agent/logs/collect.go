@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -160,6 +162,7 @@ var (
 	// or hand them over twice, without a word.
 	errBehind = errors.New("the engine's log grows too fast to be followed")
 	errOrder  = errors.New("the engine goes back in its log")
+	errSilent = errors.New("the engine does not tell of new lines")
 )
 
 // follow takes in what a container prints, to its end: first what there is, then
@@ -269,6 +272,7 @@ type pass struct {
 	pace   pace
 	last   [2]time.Time // of the lines that were taken
 	taken  int          // lines
+	heard  *uint64      // last line of the place when the silence was looked at
 	giveUp context.CancelCauseFunc
 	over   bool // it is given up
 }
@@ -302,8 +306,8 @@ func (p *pass) run(ctx context.Context) error {
 	if !p.finder.place.started() {
 		o.Tail = mostAtFirst
 	}
-	if p.follow && !o.Since.IsZero() {
-		defer l.filtered(cancel)()
+	if p.follow {
+		defer l.watch(p)()
 	}
 	err := l.cfg.Engine.Logs(inner, p.source.ID, o, p.line)
 	if cause := context.Cause(inner); cause != nil && ctx.Err() == nil {
@@ -312,17 +316,15 @@ func (p *pass) run(ctx context.Context) error {
 	return err
 }
 
-// filtered notes that a log is followed with a bound in time.
-func (l *Logs) filtered(cancel context.CancelCauseFunc) (ended func()) {
+// watch notes that a log is followed.
+func (l *Logs) watch(p *pass) (ended func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := new(context.CancelCauseFunc)
-	*key = cancel
-	l.bound[key] = struct{}{}
+	l.passes[p] = struct{}{}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.bound, key)
+		delete(l.passes, p)
 	}
 }
 
@@ -345,14 +347,51 @@ func (l *Logs) watchClock(ctx context.Context) {
 			continue
 		}
 		l.mu.Lock()
-		for cancel := range l.bound {
-			(*cancel)(errClock)
+		for p := range l.passes {
+			if !p.finder.since.IsZero() {
+				p.giveUp(errClock)
+			}
 		}
 		for _, t := range l.topics {
 			t.from = earlier(t.from, now)
 		}
 		l.mu.Unlock()
 	}
+}
+
+// watchSilence notices logs that are not followed any more although nobody said
+// so: engines stop to tell of new lines where something else rotates their files.
+func (l *Logs) watchSilence(ctx context.Context) {
+	for backoff.Sleep(ctx, l.cfg.SilenceLook/2+backoff.Jitter(l.cfg.SilenceLook)) == nil {
+		l.mu.Lock()
+		passes := slices.Collect(maps.Keys(l.passes))
+		l.mu.Unlock()
+		for _, p := range passes {
+			missed, err := p.missed(ctx)
+			switch {
+			case missed:
+				p.giveUp(errSilent)
+			case err != nil && ctx.Err() == nil:
+				l.cfg.Log.Debug().Err(err).Str("container", p.topic.cn).Msg("whether a silent log has new lines is not known")
+			}
+		}
+	}
+}
+
+// missed tells whether the log has a line behind the last one that was taken,
+// where none was since it was asked before. Only watchSilence may ask.
+func (p *pass) missed(ctx context.Context) (missed bool, err error) {
+	now := p.topic.tape.place(p.of)
+	if before := p.heard; before == nil || *before != now.used {
+		p.heard = &now.used
+		return false, nil
+	}
+	o := container.LogOptions{Timestamps: true, Tail: 1}
+	err = p.logs.cfg.Engine.Logs(ctx, p.source.ID, o, func(stream string, raw []byte) {
+		at, _ := split(raw)
+		missed = at.After(now.marks[kindOf(stream)].at)
+	})
+	return missed && err == nil, err
 }
 
 // line takes one line in, as the engine gave it.

@@ -430,3 +430,46 @@ func TestLinesThatNobodyFollowsAreNotWrittenOneByOne(t *testing.T) {
 		}
 	})
 }
+
+// Engines do that where another program rotates their files (copytruncate).
+func TestFollowedLogThatFallsSilentIsReadOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, "c1")
+		d.life(true, func(l *Logs) {
+			l.Attach(web, "c1")
+			d.print("c1", "one")
+			synctest.Wait()
+			time.Sleep(time.Hour)
+			idle := d.engine.questions()
+			unheard := func(lines ...string) { // those who follow are not woken
+				d.engine.mu.Lock()
+				defer d.engine.mu.Unlock()
+				c := d.engine.containers["c1"]
+				for _, line := range lines {
+					c.lines = append(c.lines, stamp(d.now(), line))
+				}
+			}
+			unheard("two", "three")
+			time.Sleep(15 * time.Minute)
+			expect(t, "lines", kept(t, l), []string{"one", "two", "three"})
+			unheard("four")
+			time.Sleep(15 * time.Minute)
+			expect(t, "lines", kept(t, l), []string{"one", "two", "three", "four"})
+			if idle > 2+24 {
+				t.Errorf("%d requests for a log that is silent for an hour, want two to follow it and one each few minutes", idle)
+			}
+			for range 600 { // while lines come there is nothing to ask for
+				time.Sleep(time.Second)
+				d.print("c1", "tick")
+			}
+			asked := d.engine.questions()
+			for range 3600 {
+				time.Sleep(time.Second)
+				d.print("c1", "tick")
+			}
+			if got := d.engine.questions(); got != asked {
+				t.Errorf("%d requests for a log that shows a line each second, want none", got-asked)
+			}
+		})
+	})
+}

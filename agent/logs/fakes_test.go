@@ -90,6 +90,13 @@ func (e *fakeEngine) fail(err error) {
 	e.err = err
 }
 
+// questions counts the requests for logs.
+func (e *fakeEngine) questions() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.asked)
+}
+
 func (e *fakeEngine) followers() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -54,6 +54,7 @@ type Config struct {
 	DrainLimit  time.Duration // a container that is to be removed waits for its log so long; 5 s
 	Rescan      time.Duration // a project is asked for new containers so often; 30 s
 	ClockLook   time.Duration // the clock is looked at so often; 10 s
+	SilenceLook time.Duration // a log that is followed and shows nothing is asked for its last line about so often; 5 min
 	SyncEvery   time.Duration // lines that somebody follows are brought to the disk at most so often; 100 ms
 
 	MaxFollowers int // at once; 32
@@ -76,6 +77,7 @@ func (c Config) withDefaults() Config {
 		&c.DrainLimit:  5 * time.Second,
 		&c.Rescan:      30 * time.Second,
 		&c.ClockLook:   10 * time.Second,
+		&c.SilenceLook: 5 * time.Minute,
 		&c.SyncEvery:   100 * time.Millisecond,
 	} {
 		if *field == 0 {
@@ -116,9 +118,9 @@ type Logs struct {
 
 	mu         sync.Mutex // guards what follows, and all topics
 	topics     map[string]*topic
-	bound      map[*context.CancelCauseFunc]struct{} // logs that are followed with a bound in time
-	ctx        context.Context                       // of Run; nil while it does not run
-	group      sync.WaitGroup                        // what Run waits for; added to only while ctx is set
+	passes     map[*pass]struct{} // those that follow
+	ctx        context.Context    // of Run; nil while it does not run
+	group      sync.WaitGroup     // what Run waits for; added to only while ctx is set
 	online     bool
 	connection int                 // counts them, to tell late answers from fresh ones
 	asking     int                 // questions under way …
@@ -141,7 +143,7 @@ func New(cfg Config) *Logs {
 		querying: make(chan struct{}, queries),
 
 		topics: map[string]*topic{},
-		bound:  map[*context.CancelCauseFunc]struct{}{},
+		passes: map[*pass]struct{}{},
 		gone:   map[uint64]struct{}{},
 
 		allowance: allowance{rate: doubtAll, most: doubtAllMost},
@@ -156,6 +158,7 @@ func (l *Logs) Run(ctx context.Context) error {
 		l.collect(t)
 	}
 	l.group.Go(func() { l.watchClock(ctx) })
+	l.group.Go(func() { l.watchSilence(ctx) })
 	l.group.Go(func() { l.write(ctx) })
 	l.mu.Unlock()
 	l.publish(ctx)
