@@ -36,6 +36,27 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
+// Each pass is a line to each of so many streams, and the flush of all.
+func BenchmarkFlushOfManyStreams(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			j := journal.Open(journal.Config{Dir: b.TempDir(), Log: zerolog.Nop()})
+			streams := make([]*journal.Stream, n)
+			for i := range streams {
+				streams[i] = j.Stream(fmt.Sprint("stream-", i))
+			}
+			record := make([]byte, 100)
+			for b.Loop() {
+				for _, s := range streams {
+					s.Append(record)
+				}
+				must(b, j.Close())
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "µs/stream")
+		})
+	}
+}
+
 // A tail is what a follower that is up to date reads each time.
 func BenchmarkReadTail(b *testing.B) {
 	s := journal.Open(journal.Config{Dir: b.TempDir(), Log: zerolog.Nop()}).Stream("a")

@@ -20,14 +20,14 @@ func (j *Journal) segmentLimit() int64 {
 
 // evict deletes segments until the files fit. No lock of a stream may be held.
 func (j *Journal) evict() {
+	if j.held.Load() <= j.cfg.MaxBytes { // as a rule: each write asks
+		return
+	}
 	j.evicting.Lock()
 	defer j.evicting.Unlock()
-	for {
-		total, largest := j.largest((*Stream).bytes)
-		if total <= j.cfg.MaxBytes || largest == nil {
-			return
-		}
-		if !largest.dropOldest() && !largest.dropAll() {
+	for j.held.Load() > j.cfg.MaxBytes {
+		largest := j.largest((*Stream).bytes)
+		if largest == nil || !largest.dropOldest() && !largest.dropAll() {
 			return
 		}
 	}
@@ -44,7 +44,7 @@ func (j *Journal) makeRoom() bool {
 	if wrote-r.wrote < r.freed/2 && now.Sub(r.at).Abs() < j.cfg.Retry {
 		return false
 	}
-	_, largest := j.largest((*Stream).evictable)
+	largest := j.largest((*Stream).evictable)
 	if largest == nil {
 		return false
 	}
@@ -58,15 +58,14 @@ func (j *Journal) makeRoom() bool {
 
 // largest finds the stream that has the most of something, nil where all have
 // none.
-func (j *Journal) largest(of func(*Stream) int64) (total int64, largest *Stream) {
+func (j *Journal) largest(of func(*Stream) int64) (largest *Stream) {
 	most := int64(0)
 	for _, s := range j.all() {
-		n := of(s)
-		if total += n; n > most {
+		if n := of(s); n > most {
 			most, largest = n, s
 		}
 	}
-	return total, largest
+	return largest
 }
 
 // room is what was made on a full disk.
@@ -77,24 +76,28 @@ type room struct {
 	wrote int64 // so many bytes had been written by then
 }
 
-// bytes is what the files take.
-func (s *Stream) bytes() (n int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// recount brings what the files take into the journal's sum. mu is held.
+func (s *Stream) recount() {
+	n := blocks(s.newest.size)
 	for _, seg := range s.older {
 		n += blocks(seg.size)
 	}
-	return n + blocks(s.newest.size)
+	s.j.held.Add(n - s.held)
+	s.held = n
+}
+
+// bytes is what the files take.
+func (s *Stream) bytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
 }
 
 // evictable is what the files take that may go on a full disk.
-func (s *Stream) evictable() (n int64) {
+func (s *Stream) evictable() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, seg := range s.older {
-		n += blocks(seg.size)
-	}
-	return n
+	return s.held - blocks(s.newest.size)
 }
 
 // dropOldest deletes the oldest segment, unless it is the newest as well.
@@ -106,6 +109,7 @@ func (s *Stream) dropOldest() bool {
 	}
 	first := s.older[0].first
 	s.older = s.older[1:]
+	s.recount()
 	s.unsynced = slices.DeleteFunc(s.unsynced, func(n uint64) bool { return n == first })
 	s.mu.Unlock()
 	s.j.removeFile(s.path(first))
@@ -176,6 +180,7 @@ func (s *Stream) remove() error {
 	s.loaded.Store(true)
 	s.id, s.next, s.stored = newID(), 1, 1
 	s.older, s.newest, s.marks, s.sealed = nil, segment{}, nil, false
+	s.recount()
 	s.buf, s.unsynced, s.unnamed = chunk{}, nil, false
 	if s.grown != nil { // its readers are at another stream now
 		close(s.grown)

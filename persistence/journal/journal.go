@@ -63,6 +63,7 @@ type Journal struct {
 	streams map[string]*Stream // by folder
 
 	evicting sync.Mutex   // one at a time makes room; before any lock of a stream
+	held     atomic.Int64 // bytes that the files of all streams take
 	buffered atomic.Int64 // bytes that are in no file yet
 	lost     atomic.Uint64
 	wrote    atomic.Int64
@@ -196,11 +197,7 @@ type Stats struct {
 
 // Stats counts.
 func (j *Journal) Stats() Stats {
-	st := Stats{Buffered: j.buffered.Load(), Lost: j.lost.Load(), Pages: j.pages.Load(), Files: j.files.Load()}
-	for _, s := range j.all() {
-		st.Bytes += s.bytes()
-	}
-	return st
+	return Stats{Bytes: j.held.Load(), Buffered: j.buffered.Load(), Lost: j.lost.Load(), Pages: j.pages.Load(), Files: j.files.Load()}
 }
 
 func (j *Journal) all() []*Stream {

@@ -39,6 +39,7 @@ func (s *Stream) find() bool {
 	last := len(found) - 1
 	s.older, s.newest = found[:last:last], found[last]
 	s.next, s.stored = s.newest.first, s.newest.first
+	s.recount()
 	// Who wrote them need not have synced them, and a power cut need not have come
 	// since. To sync what is on the disk already costs next to nothing, and once.
 	s.unnamed = true
@@ -111,6 +112,7 @@ func (s *Stream) repair() error {
 		return err
 	}
 	s.newest.size = sc.good
+	s.recount()
 	return nil
 }
 

@@ -23,6 +23,7 @@ type Stream struct {
 	id, name string
 	older    []segment // their files do not change any more
 	newest   segment
+	held     int64  // bytes that all of them take, as the journal's sum has them
 	marks    []mark // of the newest, some 32 KiB apart; only ever appended to
 	sealed   bool   // nothing may be added to the newest
 	stored   uint64 // all smaller numbers are in files, or nowhere

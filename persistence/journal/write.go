@@ -145,6 +145,7 @@ func (s *Stream) wrote(first uint64, from int64, n int) {
 	if !slices.Contains(s.unsynced, first) {
 		s.unsynced = append(s.unsynced, first)
 	}
+	s.recount()
 	s.j.wrote.Add(int64(n))
 	s.j.pages.Add(uint64((blocks(from+int64(n)) - from/block*block) / block))
 }
