@@ -388,4 +388,5 @@ func (noEngine) Inspect(context.Context, string) (container.Container, error) {
 func (noEngine) Exec(context.Context, string, container.ExecSpec) (*container.Exec, error) {
 	return nil, container.ErrNotFound
 }
+func (noEngine) EndMarked(context.Context, string, string) error { return nil }
 func (noEngine) EndExec(context.Context, string) error { return nil }

@@ -31,6 +31,10 @@ type ExecSpec struct {
 	TTY           bool     // it gets a terminal, and its output is one stream
 	Stdin         bool     // it can be written to; else its input is empty
 	Height, Width uint16   // of the terminal; 0 = the engine's choice
+	// Mark is in the environment of the program and of all that it starts, so that
+	// EndMarked finds them in another life of this process; letters, digits and
+	// hyphens. "" = nobody will look for them.
+	Mark string
 }
 
 // An Exec is a program that runs in a container. Its output is read by one
@@ -75,7 +79,7 @@ func (e *Engine) exec(ctx context.Context, idOrName string, s ExecSpec) (*Exec, 
 		if c.Status != StatusRunning {
 			return &engineError{ErrNotRunning, fmt.Errorf("%w: it is %s", ErrNotRunning, c.Status)}
 		}
-		x.container, x.reach = c.ID, e.reachOf(c)
+		x.container, x.reach = c.ID, e.reachOf(c, s.Mark)
 		options := container.ExecOptions{
 			User: s.User, WorkingDir: s.Cwd, Cmd: s.Argv, Tty: s.TTY,
 			Env:         append(s.Env[:len(s.Env):len(s.Env)], x.reach.env()...),
@@ -99,6 +103,9 @@ func (e *Engine) exec(ctx context.Context, idOrName string, s ExecSpec) (*Exec, 
 		return err
 	})
 	if err != nil {
+		if x.id != "" { // the engine may have heard that it is to start
+			x.abandon(ctx)
+		}
 		return nil, err
 	}
 	x.unbind = context.AfterFunc(ctx, func() { x.conn.Close() })
@@ -185,13 +192,23 @@ func plainReason(text string) string {
 func (x *Exec) abandon(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.engine.cfg.Short)
 	defer cancel()
-	if state, err := x.inspect(ctx); err == nil && state.Running {
-		if state.Pid != 0 {
+	defer x.Close()
+	for pause := execLook; ; pause = min(2*pause, 20*execLook) {
+		state, err := x.inspect(ctx)
+		switch {
+		case err != nil, !state.Running && (state.Pid != 0 || state.ExitCode != 0):
+			return // it has ended, or cannot be reached
+		case state.Pid != 0:
 			x.reach.found(state.Pid, x.container)
+			_ = x.End(ctx)
+			return
 		}
-		_ = x.End(ctx)
+		select { // it starts just now, or never
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
 	}
-	x.Close()
 }
 
 func (x *Exec) inspect(ctx context.Context) (state container.ExecInspect, err error) {
@@ -276,6 +293,8 @@ func (x *Exec) Close() error {
 	if x.conn == nil {
 		return nil
 	}
-	x.unbind()
+	if x.unbind != nil {
+		x.unbind()
+	}
 	return x.conn.Close()
 }

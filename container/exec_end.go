@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"reagent/internal/proctree"
@@ -27,19 +29,19 @@ import (
 type reach struct {
 	container string        // id; "" = not from here
 	root      proctree.Root // zero until the program has started
-	mark      string        // in the environment of the program; "" = it is reached from here
+	mark      string        // in the environment of the program; never "" when it is not reached from here
 }
 
-// markVariable names the variable by which a program in a container of another
-// machine is found.
+// markVariable names the variable by which a program in a container is found by
+// another machine, and by another life of this process.
 const markVariable = "REAGENT_EXEC"
 
 // reachOf says how a program in c will be reached.
-func (e *Engine) reachOf(c Container) reach {
+func (e *Engine) reachOf(c Container, mark string) reach {
 	if e.Local() && inContainer(c.PID, c.ID) {
-		return reach{container: c.ID}
+		return reach{container: c.ID, mark: mark}
 	}
-	return reach{mark: rand.Text()}
+	return reach{mark: cmp.Or(mark, rand.Text())}
 }
 
 func (r *reach) env() []string {
@@ -85,12 +87,11 @@ func inContainer(pid int, id string) bool {
 	return err == nil && bytes.Contains(groups, []byte(id))
 }
 
-// End ends the program with everything that it has started, and lets go of the
-// stream: all get TERM, and after Config.Grace those that are left get KILL. It
-// returns when nothing is left, or with an error when that cannot be had: then
-// the program may go on.
+// End ends the program with everything that it has started: all get TERM, and after
+// Config.Grace those that are left get KILL. It returns when nothing is left, or
+// with an error when that cannot be had: then the program may go on. The stream
+// stays, for the engine may still hold what was printed last.
 func (x *Exec) End(ctx context.Context) error {
-	defer x.Close()
 	return wrap("end a program in container", x.container, x.end(ctx))
 }
 
@@ -98,7 +99,7 @@ func (x *Exec) end(ctx context.Context) error {
 	switch {
 	case x.reach.root.PID != 0:
 		return x.reach.root.End(ctx, x.engine.cfg.Grace, x.reach.inside)
-	case x.reach.mark != "":
+	case x.reach.container == "" && x.reach.mark != "":
 		return x.endFromInside(ctx)
 	}
 	return errors.New("its processes cannot be seen from here")
@@ -126,6 +127,32 @@ func (e *Engine) EndExec(ctx context.Context, id string) error {
 	return wrap("end a program in container", x.container, x.end(ctx))
 }
 
+// EndMarked ends everything that was started with this mark in the container with
+// this id or exactly this name, as End does. A container that is gone or does not run
+// is no error.
+func (e *Engine) EndMarked(ctx context.Context, idOrName, mark string) error {
+	if mark == "" || strings.Trim(mark, marks) != "" {
+		return fmt.Errorf("end programs in container %s: %q is no mark", idOrName, mark)
+	}
+	c, err := e.Inspect(ctx, idOrName)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && c.Status != StatusRunning:
+		return nil
+	case err != nil:
+		return err
+	}
+	reach := e.reachOf(c, mark)
+	if reach.container != "" {
+		err = proctree.EndMarked(ctx, markVariable+"="+mark, e.cfg.Grace)
+	} else {
+		err = e.killFromInside(ctx, c.ID, mark)
+	}
+	return wrap("end programs in container", idOrName, err)
+}
+
+// marks are the characters of a mark: none means anything to grep.
+const marks = "0123456789-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 // killers is the script that ends a program from inside its container. A zombie's
 // environment is empty.
 const killers = `marked() { for p in /proc/[0-9]*; do grep -q "$1" "$p/environ" 2>/dev/null && echo "${p#/proc/}"; done; }
@@ -135,22 +162,11 @@ left=$(marked "$1"); [ -z "$left" ] || kill -KILL $left 2>/dev/null
 exit 0`
 
 func (x *Exec) endFromInside(ctx context.Context) error {
-	grace := max(1, int(x.engine.cfg.Grace.Round(time.Second)/time.Second))
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(grace)*time.Second+x.engine.cfg.Timeout)
+	if err := x.engine.killFromInside(ctx, x.container, x.reach.mark); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.engine.cfg.Timeout)
 	defer cancel()
-	seconds := bytes.Repeat([]byte("x "), grace)
-	killer, err := x.engine.exec(ctx, x.container, ExecSpec{
-		Argv: []string{"/bin/sh", "-c", killers, "sh", markVariable + "=" + x.reach.mark, string(seconds)},
-		User: "0",
-	})
-	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotRunning) {
-		return nil // and everything in it has ended
-	}
-	if err != nil {
-		return fmt.Errorf("it can only be ended from inside, which takes a shell there: %w", err)
-	}
-	defer killer.Close()
-	_, _ = io.Copy(io.Discard, killer.in)
 	for pause := execLook; ; pause = min(2*pause, execSlowLook) {
 		state, err := x.inspect(ctx)
 		if errors.Is(err, ErrNotFound) || err == nil && !state.Running {
@@ -165,4 +181,25 @@ func (x *Exec) endFromInside(ctx context.Context) error {
 			return proctree.ErrLeft
 		}
 	}
+}
+
+// killFromInside has a shell in the container end all that bears the mark.
+func (e *Engine) killFromInside(ctx context.Context, container, mark string) error {
+	grace := max(1, int(e.cfg.Grace.Round(time.Second)/time.Second))
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(grace)*time.Second+e.cfg.Timeout)
+	defer cancel()
+	seconds := bytes.Repeat([]byte("x "), grace)
+	killer, err := e.exec(ctx, container, ExecSpec{
+		Argv: []string{"/bin/sh", "-c", killers, "sh", markVariable + "=" + mark, string(seconds)},
+		User: "0",
+	})
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotRunning) {
+		return nil // and everything in it has ended
+	}
+	if err != nil {
+		return fmt.Errorf("it can only be ended from inside, which takes a shell there: %w", err)
+	}
+	defer killer.Close()
+	_, _ = io.Copy(io.Discard, killer.in)
+	return ctx.Err()
 }

@@ -204,10 +204,14 @@ func TestAnEndTakesTheChildrenAlong(t *testing.T) {
 		"from inside":         {newEngine(t, overTCP(t, docker.Host), quick), "7654322"},
 		"in another life":     {near, "7654323"},
 		"when nobody listens": {near, "7654324"},
+		"by its mark":         {near, "7654325"},
+		"… from inside":       {newEngine(t, overTCP(t, docker.Host), quick), "7654326"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			x, err := test.engine.Exec(t.Context(), name, sh(tree(test.mark)))
+			spec := sh(tree(test.mark))
+			spec.Mark = test.mark
+			x, err := test.engine.Exec(t.Context(), name, spec)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -228,6 +232,8 @@ func TestAnEndTakesTheChildrenAlong(t *testing.T) {
 			switch what {
 			case "in another life":
 				end = func(ctx context.Context) error { return test.engine.EndExec(ctx, x.ID()) }
+			case "by its mark", "… from inside":
+				end = func(ctx context.Context) error { return test.engine.EndMarked(ctx, name, test.mark) }
 			case "when nobody listens":
 				x.Close()
 			}
@@ -320,6 +326,46 @@ func TestAProgramEndsWhileAChildHoldsItsOutput(t *testing.T) {
 	<-over
 }
 
+func TestTheLastWordsOfAProgramThatIsEndedAreHeard(t *testing.T) {
+	_, e, name := shell(t)
+	for i := range 8 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			x, err := e.Exec(t.Context(), name, sh("trap 'head -c 200000 /dev/zero; echo last; exit' TERM; echo up; while :; do sleep 0.05; done"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer x.Close()
+			var heard []byte
+			up, over := make(chan struct{}), make(chan error, 1)
+			go func() {
+				over <- x.Output(func(part []byte) {
+					if len(heard) == 0 {
+						close(up)
+					}
+					heard = append(heard, part...)
+				}, func([]byte) {})
+			}()
+			<-up
+			if err := x.End(t.Context()); err != nil {
+				t.Errorf("End = %v", err)
+			}
+			if err := <-over; err != nil || !bytes.HasSuffix(heard, []byte("last\n")) {
+				t.Errorf("%d bytes, %v, want the last words", len(heard), err)
+			}
+		})
+	}
+}
+
+func TestWhatIsNoMarkEndsNothing(t *testing.T) {
+	e := newEngine(t, "unix:///nowhere")
+	for _, mark := range []string{"", ".*", "a b"} {
+		if err := e.EndMarked(t.Context(), "x", mark); err == nil || errors.Is(err, container.ErrUnavailable) {
+			t.Errorf("%q: %v, want that it is no mark", mark, err)
+		}
+	}
+}
+
 func TestAnEndTakesThoseWhomAProgramHasLeftBehind(t *testing.T) {
 	_, e, name := shell(t)
 	const mark = "7654344"
@@ -410,7 +456,8 @@ func TestAHungOrKilledEngineHoldsNobodyUp(t *testing.T) {
 	if err := x.End(t.Context()); err != nil {
 		t.Errorf("End while the engine hangs = %v", err)
 	}
-	<-over // the stream is closed, whatever the engine does
+	x.Close() // whatever the engine does
+	<-over
 	if left := alive(t, "7654399"); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}

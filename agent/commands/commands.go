@@ -60,6 +60,7 @@ type Config struct {
 type engine interface {
 	Inspect(ctx context.Context, idOrName string) (container.Container, error)
 	Exec(ctx context.Context, idOrName string, s container.ExecSpec) (*container.Exec, error)
+	EndMarked(ctx context.Context, idOrName, mark string) error
 	EndExec(ctx context.Context, id string) error
 }
 

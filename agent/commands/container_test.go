@@ -137,24 +137,35 @@ func TestWhatAKillLeavesInAContainerIsEndedLater(t *testing.T) {
 	t.Parallel()
 	l, engine, app, _ := insideApps(t)
 	mark := newMark(t)
-	x, err := engine.Exec(t.Context(), app, container.ExecSpec{Argv: []string{"/bin/sh", "-c", "sleep " + mark + " & wait"}})
-	if err != nil {
-		t.Fatal(err)
+	// As a kill would leave them: begun, and no end; the first one noted, the other
+	// killed before that.
+	var cut []record
+	for _, line := range []string{"sleep " + mark + " & wait", "setsid sleep " + mark + " & exec sleep " + mark} {
+		r := record{ID: newID(), Caller: "3", Digest: "x", Container: app, Started: time.Now().UTC()}
+		x, err := engine.Exec(t.Context(), app, container.ExecSpec{Argv: []string{"/bin/sh", "-c", line}, Mark: r.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		if len(cut) == 0 {
+			r.Exec = x.ID()
+		}
+		cut = append(cut, r)
 	}
-	defer x.Close()
-	testenv.WaitFor(t, "its child runs", func() bool { return len(sleepers(t, mark)) == 1 })
+	testenv.WaitFor(t, "they run", func() bool { return len(sleepers(t, mark)) == 3 })
 	l.end()
-	// As a kill would leave it: begun, noted, and no end.
-	cut := record{ID: newID(), Caller: "3", Digest: "x", Container: app, Started: time.Now().UTC(), Exec: x.ID()}
-	if err := l.store.write(cut); err != nil {
-		t.Fatal(err)
+	for _, r := range cut {
+		if err := l.store.write(r); err != nil {
+			t.Fatal(err)
+		}
 	}
 	next := live(t, l.cfg.Dir, func(c *Config) { c.Engine, c.Owns = engine, l.cfg.Owns })
-	end := next.do(t, Question{Caller: "3", RunCommandArgs: protocol.RunCommandArgs{ID: cut.ID}})
-	if end.State != protocol.CommandInterrupted {
-		t.Errorf("%+v", end)
+	for _, r := range cut {
+		if end := next.do(t, Question{Caller: "3", RunCommandArgs: protocol.RunCommandArgs{ID: r.ID}}); end.State != protocol.CommandInterrupted {
+			t.Errorf("%+v", end)
+		}
 	}
-	testenv.WaitFor(t, "it has ended", func() bool { return len(sleepers(t, mark)) == 0 })
+	testenv.WaitFor(t, "they have ended", func() bool { return len(sleepers(t, mark)) == 0 })
 }
 
 // away is an engine that does not answer.
@@ -166,7 +177,8 @@ func (away) Inspect(context.Context, string) (container.Container, error) {
 func (away) Exec(context.Context, string, container.ExecSpec) (*container.Exec, error) {
 	return nil, container.ErrUnavailable
 }
-func (away) EndExec(context.Context, string) error { return container.ErrUnavailable }
+func (away) EndMarked(context.Context, string, string) error { return nil }
+func (away) EndExec(context.Context, string) error           { return container.ErrUnavailable }
 
 // late is an engine that answers the third question.
 type late struct {

@@ -225,7 +225,7 @@ func (c *Commands) start(life context.Context, a protocol.RunCommandArgs) (proce
 	}
 	// The stream does not end with life: the last words of a program that is
 	// ended then are to be heard.
-	x, err := c.cfg.Engine.Exec(context.WithoutCancel(life), a.Container, container.ExecSpec{Argv: a.Argv, Env: env, Cwd: a.Cwd})
+	x, err := c.cfg.Engine.Exec(context.WithoutCancel(life), a.Container, container.ExecSpec{Argv: a.Argv, Env: env, Cwd: a.Cwd, Mark: a.ID})
 	if err != nil {
 		return nil, err
 	}

@@ -418,11 +418,11 @@ func (c *Commands) endLeftover(ctx context.Context, r record) {
 		}
 		return
 	}
-	if r.Exec == "" {
-		return // it was cut off before it had begun
-	}
 	for begun := time.Now(); time.Since(begun) < time.Hour; {
-		err := c.cfg.Engine.EndExec(ctx, r.Exec)
+		err := c.cfg.Engine.EndMarked(ctx, r.Container, r.ID)
+		if err == nil && r.Exec != "" { // it may have changed its environment
+			err = c.cfg.Engine.EndExec(ctx, r.Exec)
+		}
 		if err == nil || ctx.Err() != nil {
 			return
 		}
