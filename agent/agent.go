@@ -12,11 +12,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"reagent/agent/apps"
+	"reagent/agent/commands"
 	"reagent/agent/disk"
 	"reagent/agent/terminal"
 	"reagent/config"
@@ -85,6 +87,7 @@ func New(cfg *config.Config, timing Timing, log zerolog.Logger) (*Agent, error) 
 // Run is the agent. It ends with ctx, in order: the router is told goodbye, the
 // database is closed, the apps stay.
 func (a *Agent) Run(ctx context.Context) error {
+	_ = os.Unsetenv(commands.Variable) // one that a command has restarted is not that command's
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -389,4 +389,4 @@ func (noEngine) Exec(context.Context, string, container.ExecSpec) (*container.Ex
 	return nil, container.ErrNotFound
 }
 func (noEngine) EndMarked(context.Context, string, string) error { return nil }
-func (noEngine) EndExec(context.Context, string) error { return nil }
+func (noEngine) EndExec(context.Context, string) error           { return nil }

@@ -43,9 +43,12 @@ type here struct {
 	once   sync.Once
 }
 
-// markOf is the entry in the environment of all that a command starts, by which
-// another life finds them.
-func markOf(id string) string { return "REAGENT_COMMAND=" + id }
+// Variable is in the environment of all that a command starts, so that another
+// life finds them. An agent that a command starts is not the command's, and has to
+// take it out of its own.
+const Variable = "REAGENT_COMMAND"
+
+func markOf(id string) string { return Variable + "=" + id }
 
 // Whether anybody wants to know what a program says on its second stream.
 const (

@@ -51,7 +51,8 @@ func (r Root) End(ctx context.Context, grace time.Duration, is func(pid int) boo
 
 // EndMarked ends, as End does, all processes that were started with this entry
 // (NAME=value) in their environment. That finds also those whose parents are gone
-// and whose session is their own.
+// and whose session is their own. This process, those by which it was started, and
+// what it has started with an entry that it was given itself, are spared.
 func EndMarked(ctx context.Context, entry string, grace time.Duration) error {
 	return end(ctx, grace, func() []process { return marked(entry) })
 }
@@ -170,21 +171,49 @@ func known(all map[int]process, seen map[int]uint64, is func(pid int) bool) (fou
 	return found
 }
 
-// marked lists the processes with an entry in their environment, but this one.
+// marked lists the processes with an entry in their environment, but neither this
+// one nor those by which it was started. Where this one has the entry itself, its own
+// may have it from nobody else, and are spared, too.
 func marked(entry string) (found []process) {
-	for pid, p := range everybody() {
-		environment, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-		if err != nil || p.ended || pid == os.Getpid() {
+	all, self := everybody(), os.Getpid()
+	spared := map[int]bool{}
+	for p, ok := all[self]; ok && !spared[p.pid]; p, ok = all[p.parent] {
+		spared[p.pid] = true
+	}
+	ours := hasEntry(self, entry)
+	for pid, p := range all {
+		if p.ended || spared[pid] || !hasEntry(pid, entry) || ours && descends(all, p, self) {
 			continue
 		}
-		for one := range bytes.SplitSeq(environment, []byte{0}) {
-			if string(one) == entry {
-				found = append(found, p)
-				break
-			}
-		}
+		found = append(found, p)
 	}
 	return found
+}
+
+// hasEntry tells whether a process was started with an entry in its environment.
+func hasEntry(pid int, entry string) bool {
+	environment, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return false
+	}
+	for one := range bytes.SplitSeq(environment, []byte{0}) {
+		if string(one) == entry {
+			return true
+		}
+	}
+	return false
+}
+
+// descends tells whether the chain of a process's parents leads to another.
+func descends(all map[int]process, p process, from int) bool {
+	for range all {
+		parent, ok := all[p.parent]
+		if !ok || parent.pid == from {
+			return ok
+		}
+		p = parent
+	}
+	return false
 }
 
 // A process is what the kernel tells about one.

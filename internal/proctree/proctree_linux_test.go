@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -89,6 +90,43 @@ func TestAMarkFindsThoseWhoBelongToNobody(t *testing.T) {
 	_, pids := program(t, `PROCTREE_TEST="a mark" setsid sh -c 'sleep 300 & echo $!'; PROCTREE_TEST="a marker" sleep 300 & echo $!; wait`, 2)
 	if err := EndMarked(t.Context(), mark, time.Second); err != nil || running(pids[0]) || !running(pids[1]) {
 		t.Errorf("EndMarked = %v; run: %t and %t, want only the second", err, running(pids[0]), running(pids[1]))
+	}
+}
+
+// asMarked is in the environment of this test's binary when it is a program that was
+// started with a mark, and ends the others that were.
+const asMarked = "PROCTREE_TEST_ENDS"
+
+func TestMain(m *testing.M) {
+	if mark := os.Getenv(asMarked); mark != "" {
+		child := exec.Command("sleep", "300")
+		err := child.Start()
+		if err == nil {
+			err = errors.Join(EndMarked(context.Background(), mark, time.Second), child.Process.Signal(syscall.Signal(0)))
+			if !running(child.Process.Pid) {
+				err = errors.Join(err, errors.New("its child has ended"))
+			}
+			_ = child.Process.Kill()
+			_ = child.Wait()
+		}
+		fmt.Println(err)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestAMarkSparesWhoLooksForItAndWhatBelongsToIt(t *testing.T) {
+	const mark = "PROCTREE_TEST=inherited"
+	parent := exec.Command("/bin/sh", "-c", `sleep 300 >/dev/null & echo $!; "$0"; echo its parent lives`, os.Args[0])
+	parent.Env = append(os.Environ(), mark, asMarked+"="+mark)
+	out, err := parent.Output()
+	first, rest, _ := strings.Cut(string(out), "\n")
+	sleeper, _ := strconv.Atoi(first)
+	if err != nil || rest != "<nil>\nits parent lives\n" {
+		t.Errorf("%q, %v, want that all live that belong to it", out, err)
+	}
+	if sleeper <= 1 || running(sleeper) {
+		t.Errorf("process %d runs, want only those who belong to it to live", sleeper)
 	}
 }
 
