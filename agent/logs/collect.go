@@ -291,13 +291,14 @@ func (p *pass) run(ctx context.Context) error {
 	o := container.LogOptions{Timestamps: true}
 	if !p.finder.certain() {
 		err := l.cfg.Engine.Logs(ctx, p.source.ID, o, func(stream string, raw []byte) {
-			at, _ := split(raw)
-			p.finder.scan(kindOf(stream), at)
+			k := kindOf(stream)
+			at, _ := p.split(k, raw)
+			p.finder.scan(k, at)
 		})
 		if err != nil {
 			return err
 		}
-		p.finder.scanned()
+		p.finder.endScan()
 	}
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -312,6 +313,9 @@ func (p *pass) run(ctx context.Context) error {
 	err := l.cfg.Engine.Logs(inner, p.source.ID, o, p.line)
 	if cause := context.Cause(inner); cause != nil && ctx.Err() == nil {
 		return cause
+	}
+	if err == nil {
+		p.topic.tape.proved(p.of)
 	}
 	return err
 }
@@ -399,9 +403,14 @@ func (p *pass) line(stream string, raw []byte) {
 	if p.over {
 		return
 	}
-	at, text := split(raw)
 	k := kindOf(stream)
+	at, text := p.split(k, raw)
 	fresh, last := p.finder.next(k, at)
+	if p.finder.gone {
+		p.over = true
+		p.giveUp(errOrder)
+		return
+	}
 	if p.finder.lost {
 		p.finder.lost = false
 		p.logs.take(p.topic, line{at: p.logs.cfg.Wall(), kind: hole, source: p.of, gap: protocol.GapEngine}, 0)
@@ -496,6 +505,18 @@ func glued(text []byte, size int) (rest []byte, is bool) {
 	rest = text[size:]
 	at, _ := split(rest)
 	return rest, !at.IsZero()
+}
+
+// split takes the time off a line. Of the last line that was taken it is the one
+// that the line was taken with, even where it was glued to another.
+func (p *pass) split(k kind, raw []byte) (at time.Time, text []byte) {
+	at, text = split(raw)
+	if stamp := p.finder.stamps[k]; stamp != nil && !p.finder.found[k] {
+		if _, rest, is := bytes.Cut(text, stamp); is {
+			return p.finder.place.marks[k].at, rest
+		}
+	}
+	return at, text
 }
 
 // kindOf is the kind of a line that the engine says is of a stream.

@@ -333,6 +333,15 @@ func TestLineWithoutAnEndDoesNotSwallowTheNext(t *testing.T) {
 			l.Attach(web, "c1")
 			expect(t, "lines", kept(t, l), []string{"whole", "half", "next run", "and on"})
 		})
+		// That line may be the last one for a while.
+		time.Sleep(time.Minute)
+		d.engine.change("c1", func(c *fakeContainer) { c.lines[2] += stamp(d.now(), "third run") })
+		for range 2 {
+			d.life(true, func(l *Logs) {
+				l.Attach(web, "c1")
+				expect(t, "lines", kept(t, l), []string{"whole", "half", "next run", "and on", "third run"})
+			})
+		}
 	})
 }
 
@@ -472,4 +481,80 @@ func TestFollowedLogThatFallsSilentIsReadOn(t *testing.T) {
 			}
 		})
 	})
+}
+
+// What the clock did while nobody looked is seen in the log alone.
+func TestClockSetBackUnseenLosesNothing(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("killed %v", killed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDevice(t, "c1")
+				d.life(true, func(l *Logs) {
+					l.Attach(web, "c1")
+					d.print("c1", "first")
+					time.Sleep(time.Minute)
+					kept(t, l)
+				})
+				back := func() {
+					time.Sleep(time.Minute)
+					d.wall.Store(int64(-10 * time.Minute))
+					d.print("c1", "past", "!past")
+					time.Sleep(20 * time.Minute) // the clock is ahead of the first line again
+					d.print("c1", "later")
+				}
+				if killed {
+					d.life(false, func(l *Logs) {
+						l.Attach(web, "c1")
+						synctest.Wait()
+						back()
+					})
+				} else {
+					back()
+				}
+				for range 2 {
+					d.life(true, func(l *Logs) {
+						l.Attach(web, "c1")
+						expect(t, "lines", kept(t, l), []string{"first", "past", "past", "later"})
+					})
+				}
+			})
+		})
+	}
+}
+
+// A log is looked through for the last line that was taken, and then read: what
+// the engine drops in between must not make all that comes look old.
+func TestLogThatIsRotatedWhileItIsLookedThroughIsReadOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, "c1")
+		d.life(true, func(l *Logs) {
+			l.Attach(web, "c1")
+			d.print("c1", "one", "!two")
+		})
+		time.Sleep(time.Minute)
+		d.life(true, func(l *Logs) {
+			l.cfg.Engine = &rotatingEngine{fakeEngine: d.engine, before: 2, rotate: func() {
+				d.engine.change("c1", func(c *fakeContainer) { c.lines = c.lines[2:] })
+				d.print("c1", "three", "four", "five")
+			}}
+			l.Attach(web, "c1")
+			time.Sleep(time.Minute)
+			d.print("c1", "six")
+			expect(t, "lines", kept(t, l), []string{"one", "two", "[3-3 engine]", "three", "four", "five", "six"})
+		})
+	})
+}
+
+// A rotatingEngine does something before one of the requests for a log.
+type rotatingEngine struct {
+	*fakeEngine
+	before int
+	rotate func()
+}
+
+func (e *rotatingEngine) Logs(ctx context.Context, id string, o container.LogOptions, line func(string, []byte)) error {
+	if e.before--; e.before == 0 {
+		e.rotate()
+	}
+	return e.fakeEngine.Logs(ctx, id, o, line)
 }

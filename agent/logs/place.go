@@ -20,6 +20,10 @@ type place struct {
 	marks [2]mark   // of stdout and stderr
 	peak  time.Time // the latest time of any line
 	used  uint64    // seq of the last line; tells which place to forget
+
+	// An earlier run of the agent took the lines: nobody knows what the clock did
+	// since. It is not written down.
+	stale bool
 }
 
 // take moves the place behind a line.
@@ -50,10 +54,10 @@ func (p place) newest() time.Time {
 // started tells whether any line was taken.
 func (p place) started() bool { return !p.newest().IsZero() }
 
-// orderly tells whether times say what is new: they do not where the clock was
-// set back since a line was printed.
+// orderly tells whether times say what is new: they do not where the clock was,
+// or may have been, set back since a line was printed.
 func (p place) orderly(now time.Time) bool {
-	return !p.peak.After(p.newest()) && !p.peak.After(now)
+	return !p.stale && !p.peak.After(p.newest()) && !p.peak.After(now)
 }
 
 // Places are how far the logs of an app's containers were taken.
@@ -145,20 +149,33 @@ func number[N int64 | uint64](read func([]byte) (N, int), b []byte) (N, []byte) 
 // the last line of its stream was taken, and where a new line comes although no
 // line that was taken has been met, the engine has dropped those, and perhaps
 // more. Where the clock was set back only the last line itself tells; there scan
-// has to look first whether it is there.
+// has to look first whether, and where, it is there. By the time that next looks
+// for it the engine may have dropped it: it is met later than scan met it, then
+// never.
 type finder struct {
-	place place
-	since time.Time // the engine was asked for lines from then on; zero = for all
-	seen  [2]int    // lines that have the mark's time
-	found [2]bool
-	begun bool     // there was a new line
-	lost  bool     // lines are missing
-	there *[2]bool // which marks the log has; nil = times tell
+	place  place
+	stamps [2][]byte // the marks' times, as the engine writes them; nil = none
+	since  time.Time // the engine was asked for lines from then on; zero = for all
+	seen   [2]int    // lines that have the mark's time
+	found  [2]bool
+	begun  bool // there was a new line
+	lost   bool // lines are missing
+
+	scanned bool // times do not tell
+	lines   int  // so many were looked at, by scan or by next …
+	end     int  // … when scan met the last mark; 0 = none is there
+	endKind kind
+	gone    bool // that mark is not there any more: all has to begin anew
 }
 
 // newFinder begins behind a place. whole says that times do not tell what is new.
 func newFinder(p place, now time.Time, whole bool) *finder {
 	f := &finder{place: p}
+	for k, m := range p.marks {
+		if !m.at.IsZero() {
+			f.stamps[k] = []byte(m.at.UTC().Format(stamped) + " ")
+		}
+	}
 	if !p.started() {
 		f.found = [2]bool{true, true}
 		return f
@@ -178,25 +195,20 @@ func newFinder(p place, now time.Time, whole bool) *finder {
 const disorder = time.Second
 
 // certain tells whether next may be asked; if not, scan has to be, with all of
-// the log, before.
-func (f *finder) certain() bool { return !f.since.IsZero() || !f.place.started() || f.there != nil }
+// the log, and endScan, before.
+func (f *finder) certain() bool { return !f.since.IsZero() || !f.place.started() || f.scanned }
 
 // scan looks at a line for the marks.
 func (f *finder) scan(k kind, at time.Time) {
+	f.lines++
 	if f.matches(k, at) {
-		f.found[k] = true
+		f.end, f.endKind = f.lines, k
 	}
 }
 
-// scanned ends the scan.
-func (f *finder) scanned() {
-	there := f.found
-	f.there = &there
-	f.seen = [2]int{}
-	for i, m := range f.place.marks {
-		f.found[i] = m.at.IsZero() // nothing was taken, so all of it is new
-	}
-	if !there[stdout] && !there[stderr] {
+func (f *finder) endScan() {
+	f.scanned, f.lines, f.seen = true, 0, [2]int{}
+	if f.end == 0 {
 		f.found, f.lost = [2]bool{true, true}, true
 	}
 }
@@ -214,18 +226,24 @@ func (f *finder) matches(k kind, at time.Time) bool {
 // next tells whether a line is new. last is set for the marked one, which ends
 // in new text where another line was glued to it (see split).
 func (f *finder) next(k kind, at time.Time) (fresh, last bool) {
+	f.lines++
 	if f.found[k] {
 		f.first()
 		return true, false
 	}
 	if f.matches(k, at) {
-		f.found[k] = true
-		if f.there != nil && !f.there[1-k] { // the other one's is gone; from here on all is new
-			f.found[1-k] = true
+		if !f.scanned {
+			f.found[k] = true
+		} else if k == f.endKind { // what was taken ends with the last mark
+			f.found = [2]bool{true, true}
 		}
 		return false, true
 	}
-	if f.there == nil && at.After(f.place.marks[k].at) {
+	if f.scanned {
+		f.gone = f.lines > f.end
+		return false, false
+	}
+	if at.After(f.place.marks[k].at) {
 		f.found[k] = true
 		f.first()
 		return true, false

@@ -55,6 +55,10 @@ func (t *tape) load() {
 	t.places = placesAfter(head, func(visit func(uint64, []byte) bool) {
 		_ = t.stream.Read(first, visit) // what cannot be read is stored once more
 	})
+	for of, p := range t.places {
+		p.stale = true
+		t.places[of] = p
+	}
 }
 
 // placesAfter are the places behind a head and the records that follow it.
@@ -76,6 +80,17 @@ func placesAfter(head []byte, records iter.Seq2[uint64, []byte]) places {
 // taken is known for longer than its lines are kept.
 func Carry(head []byte, records iter.Seq2[uint64, []byte]) []byte {
 	return placesAfter(head, records).append(nil)
+}
+
+// proved notes that all lines of a container were taken so far, whatever their
+// times are.
+func (t *tape) proved(of source) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p, is := t.places[of]; is {
+		p.stale = false
+		t.places[of] = p
+	}
 }
 
 // place tells how far a container's log was taken.
