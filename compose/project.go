@@ -15,7 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// perform does what was ordered. Stopping and removing go by the labels of what
+// perform does what was ordered. Stopping and taking down go by the labels of what
 // is there; they need no definition.
 func perform(ctx context.Context, o order, out io.Writer) error {
 	api.ComposeVersion = composeVersion() // a label of what it makes
@@ -89,12 +89,9 @@ func up(ctx context.Context, service api.Compose, project *types.Project) error 
 	})
 }
 
-// stop ends the containers, and removes them with their anonymous volumes.
+// stop ends the containers, which stay.
 func stop(ctx context.Context, service api.Compose, o order) error {
-	if err := service.Stop(ctx, o.project, api.StopOptions{Timeout: &o.grace}); err != nil {
-		return err
-	}
-	err := service.Remove(ctx, o.project, api.RemoveOptions{Force: true, Volumes: true})
+	err := service.Stop(ctx, o.project, api.StopOptions{Timeout: &o.grace})
 	if errors.Is(err, api.ErrNoResources) {
 		return nil
 	}

@@ -145,8 +145,8 @@ func (c *Compose) Up(ctx context.Context, p Project, line func(string)) error {
 }
 
 // Stop asks the project's containers to end, those that others depend on last,
-// kills them after grace (whole seconds, rounded up) and removes them. Networks
-// and named volumes stay. It needs the project's name only.
+// and kills them after grace (whole seconds, rounded up). They stay: what they
+// printed goes with them, and is wanted. It needs the project's name only.
 func (c *Compose) Stop(ctx context.Context, p Project, grace time.Duration, line func(string)) error {
 	return c.perform(ctx, operation{verb: verbStop, project: p, grace: wholeSeconds(grace)}, c.quick, c.cfg.Limit+grace, line)
 }
@@ -262,11 +262,7 @@ func pluginCommands(r operation) [][]string {
 	case verbUp:
 		return [][]string{append(byFile, "up", "--detach", "--remove-orphans", "--no-build", "--pull", "never")}
 	case verbStop:
-		return [][]string{
-			append(byName[:2:2], "stop", "--timeout", strconv.Itoa(r.grace)),
-			// Anonymous volumes go: no container could ever find them again.
-			append(byName[:2:2], "rm", "--force", "--volumes"),
-		}
+		return [][]string{append(byName, "stop", "--timeout", strconv.Itoa(r.grace))}
 	case verbDown:
 		args := append(byName, "down", "--remove-orphans")
 		if r.volumes {

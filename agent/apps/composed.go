@@ -230,8 +230,8 @@ func (f composed) say(j *job) func(string) {
 	return func(line string) { f.w.a.cfg.AppLog.Output(j.cn(), line) }
 }
 
-// end stops and removes the containers, in the order of their dependencies where
-// there is compose to tell it.
+// end stops the containers, in the order of their dependencies where there is
+// compose to tell it, and removes them when what they printed is kept.
 func (f composed) end(ctx context.Context, j *job) error {
 	if !j.seen.there() {
 		return nil
@@ -328,14 +328,16 @@ func (f composed) erase(ctx context.Context, j *job) error {
 // hush lets compose end the containers, and waits until their logs are kept:
 // what takes them away takes those, too.
 func (f composed) hush(ctx context.Context, j *job) error {
-	if !j.seen.has(container.StatusRunning) || f.w.a.cfg.Compose == nil {
-		return nil
+	if f.w.a.cfg.Compose == nil {
+		return nil // the engine takes them away one by one, and waits for each
 	}
-	err := f.byCompose(ctx, j, func() error {
-		return f.w.a.cfg.Compose.Stop(ctx, f.ofRecord(j), f.grace(j), f.say(j))
-	})
-	if err != nil {
-		return err
+	if j.seen.has(container.StatusRunning) {
+		err := f.byCompose(ctx, j, func() error {
+			return f.w.a.cfg.Compose.Stop(ctx, f.ofRecord(j), f.grace(j), f.say(j))
+		})
+		if err != nil {
+			return err
+		}
 	}
 	seen, err := f.look(ctx, j)
 	if err != nil {

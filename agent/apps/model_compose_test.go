@@ -175,17 +175,20 @@ func (c smallCompose) Stop(ctx context.Context, p container.Project, grace time.
 			return err
 		}
 	}
+	return nil
+}
+
+func (c smallCompose) Down(ctx context.Context, p container.Project, volumes bool, line func(string)) error {
+	if err := c.Stop(ctx, p, time.Second, line); err != nil {
+		return err
+	}
 	for _, one := range c.e.all(inProject(p.Name)) {
 		if err := c.discard(ctx, one.ID); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-func (c smallCompose) Down(ctx context.Context, p container.Project, volumes bool, line func(string)) error {
-	if err := c.Stop(ctx, p, time.Second, line); err != nil || !volumes {
-		return err
+	if !volumes {
+		return nil
 	}
 	return c.step(ctx, func() error {
 		for name, labels := range c.e.volumes {
