@@ -60,8 +60,9 @@ type peer struct {
 	builder build.BuilderVersion   // that the engine prefers; "" = it does not say
 	rights  atomic.Pointer[rights] // what it allows of "privileged"; nil until known
 
-	logs         atomic.Int32 // bounds: does it limit logs by itself
-	plainBuilder atomic.Bool  // it has the classic builder only, as a build has shown
+	logs         atomic.Int32  // bounds: does it limit logs by itself
+	probing      chan struct{} // capacity 1; held by whoever finds that out for compose
+	plainBuilder atomic.Bool   // it has the classic builder only, as a build has shown
 }
 
 // New makes an Engine. It never dials: the engine may be absent.
@@ -150,7 +151,7 @@ func (e *Engine) connect(ctx context.Context) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{version: cmp.Or(answer.APIVersion, oldest), os: answer.OSType, builder: answer.BuilderVersion}
+	p := &peer{version: cmp.Or(answer.APIVersion, oldest), os: answer.OSType, builder: answer.BuilderVersion, probing: make(chan struct{}, 1)}
 	if versions.GreaterThan(p.version, newest) {
 		p.version = newest
 	}

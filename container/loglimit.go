@@ -2,11 +2,12 @@ package container
 
 import (
 	"context"
-	"errors"
 	"strconv"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 )
 
 // Without a limit an engine keeps all that a container ever printed, and fills
@@ -71,6 +72,12 @@ func (p *peer) learnBounds(ctx context.Context, id string) bounds {
 // and removed at once without having run, unless it is known already.
 func (e *Engine) LogConfig(ctx context.Context, l LogLimit, images []string) (driver string, options map[string]string, err error) {
 	err = e.call(ctx, e.cfg.Timeout, func(ctx context.Context, p *peer) error {
+		select { // one asks, and the others wait for what it learns
+		case p.probing <- struct{}{}:
+			defer func() { <-p.probing }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		known := bounds(p.logs.Load())
 		for _, image := range images {
 			if known != unknown {
@@ -89,33 +96,40 @@ func (e *Engine) LogConfig(ctx context.Context, l LogLimit, images []string) (dr
 	return driver, options, wrap("ask about logs", "the engine", err)
 }
 
-// logProbe is the name of the container that shows how logs are kept.
-const logProbe = "reagent-log-probe"
+// logProbe is the label of a container that shows how logs are kept.
+const logProbe = "reagent.log_probe"
+
+// oldProbe is how old a probe is that an agent left behind who was killed.
+const oldProbe = 10 * time.Minute
 
 func (p *peer) probeBounds(ctx context.Context, image string) (bounds, error) {
-	config := &container.Config{Image: image, Cmd: []string{logProbe}, Labels: map[string]string{logProbe: ""}}
-	answer, err := p.ContainerCreate(ctx, config, &container.HostConfig{NetworkMode: "none"}, nil, nil, logProbe)
-	if errdefs.IsConflict(err) { // an agent that was killed left it
-		err = p.removeProbe(ctx)
-		if err == nil {
-			answer, err = p.ContainerCreate(ctx, config, &container.HostConfig{NetworkMode: "none"}, nil, nil, logProbe)
-		}
-	}
+	config := &container.Config{Image: image, Cmd: []string{"none"}, Labels: map[string]string{logProbe: ""}}
+	answer, err := p.ContainerCreate(ctx, config, &container.HostConfig{NetworkMode: "none"}, nil, nil, "")
 	if err != nil {
 		return unknown, err
 	}
 	found := p.learnBounds(ctx, answer.ID)
-	return found, p.ContainerRemove(ctx, answer.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	if err := p.removeProbe(ctx, answer.ID); err != nil {
+		return found, err
+	}
+	left, err := p.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", logProbe), filters.Arg("status", "created"))})
+	if err != nil {
+		return found, err
+	}
+	for _, c := range left {
+		if time.Since(time.Unix(c.Created, 0)) > oldProbe {
+			if err := p.removeProbe(ctx, c.ID); err != nil {
+				return found, err
+			}
+		}
+	}
+	return found, nil
 }
 
-// removeProbe removes a probe that is left, and nothing else of that name.
-func (p *peer) removeProbe(ctx context.Context) error {
-	c, err := p.ContainerInspect(ctx, logProbe)
-	if err != nil || c.ContainerJSONBase == nil || c.Config == nil {
-		return err
+func (p *peer) removeProbe(ctx context.Context, id string) error {
+	err := p.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	if errdefs.IsNotFound(err) {
+		return nil
 	}
-	if _, ours := c.Config.Labels[logProbe]; !ours {
-		return errors.New("a container has the name " + logProbe)
-	}
-	return p.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -275,27 +276,20 @@ func TestEngineFaults(t *testing.T) {
 	})
 
 	t.Run("compose is told of a limit where the engine sets none", func(t *testing.T) {
-		run(t, e, container.Spec{Name: "reagent-log-probe", Image: image}) // somebody else's
 		limit := container.LogLimit{FileSize: 1 << 20, Files: 3}
-		if _, _, err := newEngine(t, private.Host).LogConfig(t.Context(), limit, []string{image}); err == nil {
-			t.Error("a stranger of the probe's name = nil, want an error")
-		}
-		if err := e.Remove(t.Context(), "reagent-log-probe"); err != nil {
-			t.Fatal(err)
-		}
-		left := container.Spec{Name: "reagent-log-probe", Image: image, Labels: map[string]string{"reagent-log-probe": ""}}
-		if _, _, err := e.Create(t.Context(), left); err != nil {
-			t.Fatal(err)
-		}
 		fresh := newEngine(t, private.Host)
-		for range 2 { // the second time it is known
-			driver, options, err := fresh.LogConfig(t.Context(), limit, []string{private.Prefix + "/none:1", image})
-			if want := map[string]string{"max-size": "1048576", "max-file": "3"}; driver != "json-file" || !maps.Equal(options, want) || err != nil {
-				t.Errorf("compose is told %s %v, %v, want json-file %v", driver, options, err, want)
-			}
+		var askers sync.WaitGroup
+		for range 4 { // all at once, as when a device starts
+			askers.Go(func() {
+				driver, options, err := fresh.LogConfig(t.Context(), limit, []string{private.Prefix + "/none:1", image})
+				if want := map[string]string{"max-size": "1048576", "max-file": "3"}; driver != "json-file" || !maps.Equal(options, want) || err != nil {
+					t.Errorf("compose is told %s %v, %v, want json-file %v", driver, options, err, want)
+				}
+			})
 		}
-		if _, err := e.Inspect(t.Context(), "reagent-log-probe"); !errors.Is(err, container.ErrNotFound) {
-			t.Errorf("the probe afterwards: %v, want it gone", err)
+		askers.Wait()
+		if left, err := e.List(t.Context(), map[string]string{"reagent.log_probe": ""}); err != nil || len(left) > 0 {
+			t.Errorf("probes afterwards: %v, %v, want none", left, err)
 		}
 	})
 
