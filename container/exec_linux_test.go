@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -354,6 +355,33 @@ func TestTheLastWordsOfAProgramThatIsEndedAreHeard(t *testing.T) {
 				t.Errorf("%d bytes, %v, want the last words", len(heard), err)
 			}
 		})
+	}
+}
+
+func TestAProgramWhoseStartWasNotAnsweredIsEnded(t *testing.T) {
+	docker, _, name := shell(t)
+	wire := tap(t, docker.Host)
+	wire.setFault(func(_ http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/exec/") || !strings.HasSuffix(r.URL.Path, "/start") {
+			return false
+		}
+		direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(docker.Host, "unix://"))
+		}}}
+		answer, err := direct.Post("http://engine"+r.URL.Path, "application/json", strings.NewReader(`{"Detach":true}`))
+		if err != nil {
+			t.Error(err)
+		} else {
+			answer.Body.Close()
+		}
+		panic(http.ErrAbortHandler)
+	})
+	const mark = "7654355"
+	if _, err := newEngine(t, wire.host, quick).Exec(t.Context(), name, sh("exec sleep 3"+mark)); err == nil {
+		t.Error("it is said to run")
+	}
+	if left := alive(t, mark); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 
