@@ -210,7 +210,7 @@ func (c *Commands) Do(ctx context.Context, q Question) (protocol.CommandEnd, err
 			return protocol.CommandEnd{}, err
 		}
 	}
-	r, kept, err := c.claim(q)
+	r, number, kept, err := c.claim(q)
 	switch {
 	case err != nil:
 		return protocol.CommandEnd{}, err
@@ -223,7 +223,7 @@ func (c *Commands) Do(ctx context.Context, q Question) (protocol.CommandEnd, err
 		return store.answer(*kept, q.Base64), nil
 	}
 	end, err := c.follow(ctx, r, q)
-	c.leave(r, err != nil && ctx.Err() != nil && !q.Detach && c.cfg.Canceled(ctx))
+	c.leave(r, number, err != nil && ctx.Err() != nil && !q.Detach && c.cfg.Canceled(ctx))
 	return end, err
 }
 
@@ -252,11 +252,14 @@ func (c *Commands) exit(caller string) {
 
 // leave is for one who does not follow a run any more. The last one may end it, but
 // nobody as long as others wait: the call of a session that vanished is canceled
-// after its caller has come back.
-func (c *Commands) leave(r *run, end bool) {
+// after its caller has come back, or is still there when that caller cancels. So
+// the newest one's wish is kept until the others have left, too.
+func (c *Commands) leave(r *run, follower int, end bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.followers--; r.followers == 0 && end {
+	r.followers--
+	r.unwanted = r.unwanted || end && (r.followers == 0 || follower == r.newest)
+	if r.followers == 0 && r.unwanted {
 		r.cancel()
 	}
 }
@@ -299,11 +302,11 @@ func (c *Commands) await(ctx context.Context) (*store, error) {
 
 // claim finds the command of a question: one that runs, a kept result, or a new
 // one, which it begins.
-func (c *Commands) claim(q Question) (r *run, kept *record, err error) {
+func (c *Commands) claim(q Question) (r *run, follower int, kept *record, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life == nil {
-		return nil, nil, errEnding
+		return nil, 0, nil, errEnding
 	}
 	digest := digestOf(q.RunCommandArgs)
 	known, there := c.store.get(q.ID)
@@ -312,23 +315,25 @@ func (c *Commands) claim(q Question) (r *run, kept *record, err error) {
 	}
 	switch {
 	case q.Fetches() && !c.cfg.Allowed && q.Container == "" && (!there || known.Container == ""):
-		return nil, nil, errDisabled
+		return nil, 0, nil, errDisabled
 	case q.Fetches() && (!there || q.Container != "" && q.Container != known.Container):
-		return nil, nil, errNotFound
+		return nil, 0, nil, errNotFound
 	case there && (known.Caller != q.Caller || !q.Fetches() && known.Digest != digest):
-		return nil, nil, errUsed
+		return nil, 0, nil, errUsed
 	case r != nil && r.followers >= c.cfg.Followers:
-		return nil, nil, errFollowers
+		return nil, 0, nil, errFollowers
 	case r != nil:
 		r.followers++
-		return r, nil, nil
+		r.newest++
+		r.unwanted = false
+		return r, r.newest, nil, nil
 	case there:
-		return nil, &known, nil
+		return nil, 0, &known, nil
 	case c.full(q.Caller):
-		return nil, nil, errTooMany
+		return nil, 0, nil, errTooMany
 	}
 	if err := c.store.admit(q.Caller); err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
 	claimed := record{ID: q.ID, Caller: q.Caller, Digest: digest, Container: q.Container, Started: time.Now().UTC()}
 	r = &run{
@@ -339,7 +344,7 @@ func (c *Commands) claim(q Question) (r *run, kept *record, err error) {
 	c.running[q.ID] = r
 	life := c.life
 	c.work.Go(func() { c.perform(life, r, q) })
-	return r, nil, nil
+	return r, 0, nil, nil
 }
 
 // full tells whether no command of this caller may begin. The caller holds mu.

@@ -24,7 +24,10 @@ type run struct {
 	stop    chan struct{} // closed when somebody wants it to end
 	done    chan struct{} // closed when it has ended and its result is kept
 
-	followers int // guarded by Commands.mu
+	// Guarded by Commands.mu.
+	followers int
+	newest    int  // the number of the one who came last
+	unwanted  bool // … and who has left with the wish that it ends
 
 	record record // everybody's after done
 	err    error  // why there is no result; everybody's after done
