@@ -55,21 +55,30 @@ const (
 	word = `("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'-][^\s"']*)`
 )
 
-// secrets are how people write secrets; the last group is one.
-var secrets = func() (all []*regexp.Regexp) {
+// A form is a way in which people write secrets.
+type form struct {
+	hints []string       // it is in no text that has none of these, whatever their case
+	is    *regexp.Regexp // the last group is the secret
+}
+
+var forms = func() (all []form) {
 	name := `(?:[\w-]*(?:` + strings.Join(secretNames, "|") + `)[\w-]*|` + shortNames + `)`
-	for _, form := range []string{
-		`((?:^|[^\w-])` + name + `["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)` + value,
-		`((?:^|\s)--?` + name + `\s+)` + word,
-		`(\b(?:password|passwd|passphrase|psk)\s+)` + word,
-		`((?:^|\s)(?:-u|--user|--proxy-user)[\s=]*["']?[^\s:"']+:)([^\s"']+)`,
-		`(\bsshpass\s+-p\s*)` + value,
-		`(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^|;&]*\s-p)([^\s]+)`,
-		`(\bwpa_passphrase\s+` + value + `\s+)` + value,
-		`(://[^/\s:@]*:)([^/\s@]+)@`,
-		`(://)([^/\s:@]+)@`,
+	names := append([]string{"pass", "pwd", "psk"}, secretNames...)
+	for _, f := range []struct {
+		hints []string
+		is    string
+	}{
+		{names, `((?:^|[^\w-])` + name + `["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)` + value},
+		{names, `((?:^|\s)--?` + name + `\s+)` + word},
+		{names, `(\b(?:password|passwd|passphrase|psk)\s+)` + word},
+		{[]string{"-u", "-user"}, `((?:^|\s)(?:-u|--user|--proxy-user)[\s=]*["']?[^\s:"']+:)([^\s"']+)`},
+		{[]string{"sshpass"}, `(\bsshpass\s+-p\s*)` + value},
+		{[]string{"mysql", "mariadb"}, `(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^|;&]*\s-p)([^\s]+)`},
+		{[]string{"wpa_passphrase"}, `(\bwpa_passphrase\s+` + value + `\s+)` + value},
+		{[]string{"://"}, `(://[^/\s:@]*:)([^/\s@]+)@`},
+		{[]string{"://"}, `(://)([^/\s:@]+)@`},
 	} {
-		all = append(all, regexp.MustCompile(`(?i)`+form))
+		all = append(all, form{f.hints, regexp.MustCompile(`(?i)` + f.is)})
 	}
 	return all
 }()
@@ -88,14 +97,22 @@ var shortName = regexp.MustCompile(`^-*` + shortNames + `$`)
 // mask hides the secrets that a text shows by how they are written. Whoever hides
 // one otherwise, in a file's name or a language of his own, is not found out.
 func mask(text string) string {
-	for _, form := range secrets {
-		text = form.ReplaceAllStringFunc(text, func(found string) string {
-			at := form.FindStringSubmatchIndex(found)
+	lower := strings.ToLower(text)
+	has := func(hint string) bool { return strings.Contains(lower, hint) }
+	for _, f := range forms {
+		if !slices.ContainsFunc(f.hints, has) {
+			continue
+		}
+		text = f.is.ReplaceAllStringFunc(text, func(found string) string {
+			at := f.is.FindStringSubmatchIndex(found)
 			first, last := at[len(at)-2], at[len(at)-1]
 			return found[:first] + Masked + found[last:]
 		})
 	}
-	return piped.ReplaceAllString(text, Masked+" ${1}")
+	if has("passwd") {
+		text = piped.ReplaceAllString(text, Masked+" ${1}")
+	}
+	return text
 }
 
 // fit copies a value as far as the room goes, with its secrets masked. What is
