@@ -314,10 +314,14 @@ func (p *pass) run(ctx context.Context) error {
 	if cause := context.Cause(inner); cause != nil && ctx.Err() == nil {
 		return cause
 	}
-	if err == nil {
-		p.topic.tape.proved(p.of)
+	if err != nil {
+		return err
 	}
-	return err
+	if p.finder.over(); p.finder.gone {
+		return errOrder
+	}
+	p.topic.tape.proved(p.of)
+	return nil
 }
 
 // watch notes that a log is followed.

@@ -525,24 +525,34 @@ func TestClockSetBackUnseenLosesNothing(t *testing.T) {
 // A log is looked through for the last line that was taken, and then read: what
 // the engine drops in between must not make all that comes look old.
 func TestLogThatIsRotatedWhileItIsLookedThroughIsReadOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDevice(t, "c1")
-		d.life(true, func(l *Logs) {
-			l.Attach(web, "c1")
-			d.print("c1", "one", "!two")
+	for before, request := range map[int]string{2: "what there is is read", 4: "it is followed"} {
+		t.Run("before "+request, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDevice(t, "c1")
+				d.wall.Store(int64(time.Hour)) // times do not tell until then
+				d.life(true, func(l *Logs) {
+					l.Attach(web, "c1")
+					d.print("c1", "one")
+					synctest.Wait()
+					d.wall.Store(0)
+					d.print("c1", "!two")
+					time.Sleep(time.Minute)
+				})
+				time.Sleep(time.Minute)
+				d.life(true, func(l *Logs) {
+					l.cfg.Engine = &rotatingEngine{fakeEngine: d.engine, before: before, rotate: func() {
+						d.engine.change("c1", func(c *fakeContainer) { c.lines = c.lines[2:] })
+						d.print("c1", "three", "four")
+					}}
+					l.Attach(web, "c1")
+					time.Sleep(time.Minute)
+					d.print("c1", "five")
+					time.Sleep(time.Minute)
+					expect(t, "lines", kept(t, l), []string{"one", "two", "[3-3 engine]", "three", "four", "five"})
+				})
+			})
 		})
-		time.Sleep(time.Minute)
-		d.life(true, func(l *Logs) {
-			l.cfg.Engine = &rotatingEngine{fakeEngine: d.engine, before: 2, rotate: func() {
-				d.engine.change("c1", func(c *fakeContainer) { c.lines = c.lines[2:] })
-				d.print("c1", "three", "four", "five")
-			}}
-			l.Attach(web, "c1")
-			time.Sleep(time.Minute)
-			d.print("c1", "six")
-			expect(t, "lines", kept(t, l), []string{"one", "two", "[3-3 engine]", "three", "four", "five", "six"})
-		})
-	})
+	}
 }
 
 // A rotatingEngine does something before one of the requests for a log.

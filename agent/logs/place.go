@@ -251,6 +251,9 @@ func (f *finder) next(k kind, at time.Time) (fresh, last bool) {
 	return false, false
 }
 
+// over tells that there are no more lines.
+func (f *finder) over() { f.gone = f.scanned && f.found == [2]bool{} }
+
 // first notes that a line is new: if it is the first one, what was taken has to
 // have come before.
 func (f *finder) first() {
