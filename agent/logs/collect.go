@@ -146,6 +146,7 @@ func (l *Logs) sources(ctx context.Context, t *topic, id string) []container.Log
 			l.mu.Lock()
 			t.sources = sources
 			l.mu.Unlock()
+			t.tape.keep(sources)
 			return sources
 		}
 		if errors.Is(err, container.ErrNotFound) || backoff.Sleep(ctx, pause.Next()) != nil {
@@ -170,21 +171,9 @@ var (
 // the container has ended it is asked for what it has not shown yet, and no more:
 // whoever starts it again attaches it again.
 func (l *Logs) follow(ctx context.Context, t *topic, s container.LogSource) {
-	free, err := l.occupy(ctx, t, s.ID)
-	if err != nil {
-		return
-	}
-	defer free()
 	pause := backoff.Backoff{Min: l.cfg.MinRetry, Max: l.cfg.MaxRetry}
 	for whole := false; ; {
-		taken := 0
-		for _, follow := range []bool{false, true, false} {
-			p := pass{logs: l, topic: t, source: s, whole: whole, follow: follow}
-			err = p.run(ctx)
-			if taken += p.taken; err != nil {
-				break
-			}
-		}
+		taken, err := l.once(ctx, t, s, whole)
 		if ctx.Err() != nil || err == nil || errors.Is(err, container.ErrNotFound) {
 			return
 		}
@@ -200,6 +189,24 @@ func (l *Logs) follow(ctx context.Context, t *topic, s container.LogSource) {
 			return
 		}
 	}
+}
+
+// once follows a container to its end, or to a failure. Only meanwhile its log is
+// occupied.
+func (l *Logs) once(ctx context.Context, t *topic, s container.LogSource, whole bool) (taken int, err error) {
+	free, err := l.occupy(ctx, t, s.ID)
+	if err != nil {
+		return 0, err
+	}
+	defer free()
+	for _, p := range []pass{{running: true}, {follow: true}, {}} {
+		p.logs, p.topic, p.source, p.whole = l, t, s, whole
+		err = p.run(ctx)
+		if taken += p.taken; err != nil {
+			return taken, err
+		}
+	}
+	return taken, nil
 }
 
 // occupy waits until nobody reads a container's log into the tape: each line has
@@ -232,7 +239,8 @@ func (l *Logs) occupy(ctx context.Context, t *topic, id string) (free func(), er
 }
 
 // Drain takes in what is left of the log of a container that has ended and is
-// about to be removed. It waits for that, but not for long.
+// about to be removed. It waits for that, but not for long; what is not read by
+// then is a gap.
 func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
 	l.mu.Lock()
 	t := l.topic(cn)
@@ -240,12 +248,19 @@ func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
 	limited, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
 	defer cancel()
 	err := l.drain(limited, t, container.SourceOf(c))
-	if err == nil {
-		err = t.tape.stream.Flush(false)
+	if ctx.Err() != nil || errors.Is(err, container.ErrNotFound) {
+		return
 	}
-	if err != nil && !errors.Is(err, container.ErrNotFound) && ctx.Err() == nil {
+	if err != nil {
 		l.cfg.Log.Warn().Err(err).Str("container", cn).Msg("a container goes before its log was read to the end")
+		l.miss(t, sourceOf(c.ID))
 	}
+	_ = t.tape.stream.Flush(false) // the journal has logged it, and tries again
+}
+
+// miss notes that lines of a container are missing.
+func (l *Logs) miss(t *topic, of source) {
+	l.take(t, line{at: l.cfg.Wall(), kind: hole, source: of, gap: protocol.GapEngine}, 0)
 }
 
 func (l *Logs) drain(ctx context.Context, t *topic, s container.LogSource) error {
@@ -266,6 +281,9 @@ type pass struct {
 	source container.LogSource
 	whole  bool // all of it: times do not tell what is new
 	follow bool
+	// The container may run, and the next pass gets the rest of a last line that
+	// is only half printed.
+	running bool
 
 	of     source
 	finder *finder
@@ -303,7 +321,7 @@ func (p *pass) run(ctx context.Context) error {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p.giveUp = cancel
-	o.Follow, o.Since = p.follow, p.finder.since
+	o.Follow, o.Running, o.Since = p.follow, p.running, p.finder.since
 	if !p.finder.place.started() {
 		o.Tail = mostAtFirst
 	}
@@ -417,7 +435,7 @@ func (p *pass) line(stream string, raw []byte) {
 	}
 	if p.finder.lost {
 		p.finder.lost = false
-		p.logs.take(p.topic, line{at: p.logs.cfg.Wall(), kind: hole, source: p.of, gap: protocol.GapEngine}, 0)
+		p.logs.miss(p.topic, p.of)
 	}
 	if last {
 		if text, fresh = glued(text, p.finder.place.marks[k].size); fresh {

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -567,4 +568,126 @@ func (e *rotatingEngine) Logs(ctx context.Context, id string, o container.LogOpt
 		e.rotate()
 	}
 	return e.fakeEngine.Logs(ctx, id, o, line)
+}
+
+// The engine keeps a part of 16 KiB when it is full, and the rest of the line later.
+func TestHalfPrintedLongLineIsTakenWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, "c1")
+		half, rest := strings.Repeat("a", 16<<10), strings.Repeat("b", 1000)
+		d.print("c1", "one", half)
+		life := func(want ...string) {
+			d.life(true, func(l *Logs) {
+				l.cfg.Engine = &rotatingEngine{fakeEngine: d.engine, before: 2, rotate: func() { // between two reads
+					d.engine.change("c1", func(c *fakeContainer) { c.lines[1] = strings.TrimSuffix(c.lines[1], rest) + rest })
+				}}
+				l.Attach(web, "c1")
+				synctest.Wait()
+				expect(t, "lines", kept(t, l), want)
+			})
+		}
+		life("one", half+rest)
+		d.print("c1", "two")
+		life("one", half+rest, "two")
+	})
+}
+
+func TestFullLineThatAContainerEndedWithIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, "c1", "c2")
+		full := strings.Repeat("a", 16<<10)
+		d.print("c1", full)
+		d.print("c2", full)
+		d.engine.end("c1")
+		d.life(true, func(l *Logs) {
+			l.Attach(web, "c1")
+			synctest.Wait()
+			l.Drain(t.Context(), web, container.Container{ID: "c2"})
+			expect(t, "lines", kept(t, l), []string{full, full})
+		})
+	})
+}
+
+func TestQuietContainerOfAProjectIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const project = "prod_6_web_compose"
+		d := newDevice(t, project+"-db-1")
+		db := 0
+		for life := range 3 {
+			d.life(life%2 == 0, func(l *Logs) {
+				l.Attach(web, container.ProjectLog(project))
+				synctest.Wait()
+				if life == 0 {
+					d.print(project+"-db-1", "up")
+				}
+				for i := range maxPlaces + 2 { // they come and go
+					id := fmt.Sprintf("%s-web-%d", project, 1000*life+i)
+					d.engine.mu.Lock()
+					d.engine.containers[id] = &fakeContainer{changed: make(chan struct{})}
+					d.engine.mu.Unlock()
+					d.print(id, "hello")
+					l.Attach(web, container.ProjectLog(project))
+					synctest.Wait()
+					d.engine.remove(id)
+				}
+				d.engine.breakOff(project + "-db-1")
+				synctest.Wait()
+				d.engine.startAgain(project + "-db-1")
+				time.Sleep(time.Minute) // it is read on
+				db = 0
+				for _, s := range kept(t, l) {
+					if strings.HasSuffix(s, "up") {
+						db++
+					}
+				}
+			})
+		}
+		if db != 1 {
+			t.Errorf("the line of a quiet container is kept %d times, want once", db)
+		}
+	})
+}
+
+func TestLogThatIsNotReadBeforeItsContainerGoesIsAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, "c1")
+		d.life(true, func(l *Logs) {
+			l.Attach(web, "c1")
+			d.print("c1", "one")
+			synctest.Wait()
+			l.Detach(web)
+			d.engine.fail(errors.New("engine is busy"))
+			d.engine.breakOff("c1")
+			synctest.Wait()
+			d.print("c1", "nobody ever reads this")
+			d.engine.end("c1")
+			l.Drain(t.Context(), web, container.Container{ID: "c1"})
+			d.engine.remove("c1")
+			d.engine.fail(nil)
+			expect(t, "lines", kept(t, l), []string{"one", "[2-2 engine]"})
+			l.Drain(t.Context(), web, container.Container{ID: "c1"}) // gone: nothing is missing that was not
+			expect(t, "lines", kept(t, l), []string{"one", "[2-2 engine]"})
+		})
+	})
+}
+
+func TestDrainDoesNotWaitForWhoeverTriesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, "c1")
+		d.life(true, func(l *Logs) {
+			d.engine.fail(errors.New("engine is busy"))
+			l.Attach(web, "c1")
+			time.Sleep(5 * time.Minute) // its pauses are long by now
+			d.engine.fail(nil)
+			d.print("c1", "last words")
+			d.engine.end("c1")
+			begun := time.Now()
+			l.Drain(t.Context(), web, container.Container{ID: "c1"})
+			if took := time.Since(begun); took != 0 {
+				t.Errorf("the rest of a log came after %v, want at once", took)
+			}
+			time.Sleep(time.Minute)
+			expect(t, "lines", kept(t, l), []string{"last words"})
+		})
+	})
 }

@@ -160,6 +160,11 @@ func (e *fakeEngine) Logs(ctx context.Context, id string, o container.LogOptions
 		}
 		lines := slices.Clone(c.lines[sent:])
 		sent = len(c.lines)
+		if n := len(lines) - 1; o.Running && n >= 0 {
+			if _, text := split([]byte(lines[n])); len(text) > 0 && len(text)%(16<<10) == 0 {
+				lines = lines[:n]
+			}
+		}
 		ended, broken, changed := c.ended, c.broken, c.changed
 		e.mu.Unlock()
 		for _, l := range lines {

@@ -63,22 +63,35 @@ func (p place) orderly(now time.Time) bool {
 // Places are how far the logs of an app's containers were taken.
 type places map[source]place
 
-// maxPlaces bounds how many containers are remembered. One that is forgotten is
-// long gone.
+// maxPlaces bounds how many containers are remembered.
 const maxPlaces = 64
 
 func (ps places) take(l line, size int, seq uint64) {
-	p, known := ps[l.source]
-	if !known && len(ps) >= maxPlaces {
-		ps.forgetOne()
-	}
+	p := ps[l.source]
 	p.take(l.kind, l.at, size, seq)
 	ps[l.source] = p
 }
 
-func (ps places) forgetOne() {
-	sources := slices.Collect(maps.Keys(ps))
-	delete(ps, slices.MinFunc(sources, func(a, b source) int { return cmp.Compare(ps[a].used, ps[b].used) }))
+// bound forgets the containers that were heard of the longest ago. Those that are
+// still there count as just heard of, however quiet they are.
+func (ps places) bound(there map[source]bool) {
+	if len(ps) <= maxPlaces {
+		return
+	}
+	now := uint64(0)
+	for _, p := range ps {
+		now = max(now, p.used)
+	}
+	for of, p := range ps {
+		if there[of] {
+			p.used = now
+			ps[of] = p
+		}
+	}
+	sources := slices.SortedFunc(maps.Keys(ps), func(a, b source) int { return cmp.Compare(ps[a].used, ps[b].used) })
+	for _, of := range sources[:len(ps)-maxPlaces] {
+		delete(ps, of)
+	}
 }
 
 // placesFormat begins what append makes.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"reagent/container"
 	"reagent/internal/backoff"
 	"reagent/persistence/journal"
 	"reagent/protocol"
@@ -16,9 +17,10 @@ import (
 type tape struct {
 	stream *journal.Stream
 
-	mu     sync.Mutex // one line at a time; taken before Logs.mu, never inside
-	places places     // nil = not read yet
-	buf    []byte     // of the record that is being made
+	mu     sync.Mutex      // one line at a time; taken before Logs.mu, never inside
+	places places          // nil = not read yet
+	there  map[source]bool // containers that the engine has
+	buf    []byte          // of the record that is being made
 
 	securing sync.Mutex
 	secured  time.Time // when that was done last
@@ -29,6 +31,7 @@ type tape struct {
 // held.
 func (t *tape) write(l line, size int) (seq uint64) {
 	t.load()
+	t.places.bound(t.there)
 	t.buf = l.append(t.buf[:0])
 	seq = t.stream.AppendAfter(t.head, t.buf)
 	if cap(t.buf) > keepBuffer {
@@ -44,6 +47,17 @@ const keepBuffer = 4 << 10
 
 // head is what a segment begins with: the places before its first record.
 func (t *tape) head() []byte { return t.places.append(nil) }
+
+// keep says which containers must not be forgotten.
+func (t *tape) keep(sources []container.LogSource) {
+	there := make(map[source]bool, len(sources))
+	for _, s := range sources {
+		there[sourceOf(s.ID)] = true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.there = there
+}
 
 // load finds the places again: those that the newest segment begins with, moved
 // by what is in it.
@@ -79,7 +93,9 @@ func placesAfter(head []byte, records iter.Seq2[uint64, []byte]) places {
 // Carry is for the Config of the journal that a Logs writes: how far a log was
 // taken is known for longer than its lines are kept.
 func Carry(head []byte, records iter.Seq2[uint64, []byte]) []byte {
-	return placesAfter(head, records).append(nil)
+	ps := placesAfter(head, records)
+	ps.bound(nil)
+	return ps.append(nil)
 }
 
 // proved notes that all lines of a container were taken so far, whatever their
