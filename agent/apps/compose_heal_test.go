@@ -104,6 +104,7 @@ func TestJobsRunOncePerStartOfTheSystem(t *testing.T) {
 	batch := map[string]any{"services": map[string]any{"a": map[string]any{"image": job}, "b": map[string]any{"image": job}}}
 	r.request(define(batch))
 	r.settled(protocol.Running)
+	r.eventually("their ends are written down", func() bool { a, _, _ := r.store.Actual(r.id); return len(a.Ended) == 2 })
 	was := r.services()
 
 	r.stop()
@@ -203,6 +204,7 @@ func TestAnAppMayChangeItsForm(t *testing.T) {
 	r := newComposeRig(t)
 	image := r.push("server:1", server)
 	r.request(nil)
+	r.settled(protocol.Running)
 	r.running("1")
 	r.settled(protocol.Running)
 
@@ -213,6 +215,7 @@ func TestAnAppMayChangeItsForm(t *testing.T) {
 	}
 
 	r.request(nil)
+	r.settled(protocol.Running)
 	r.running("1")
 	r.settled(protocol.Running)
 	if left := r.services(); len(left) > 0 || r.volumeFile() != "[]" {
@@ -229,6 +232,7 @@ func TestUpdateToAnotherFormIsRolledBack(t *testing.T) {
 	r := newComposeRig(t)
 	crash := r.push("crash:1", testenv.App{Version: "crash", Env: []string{"TESTAPP_EXIT=3"}})
 	r.request(nil)
+	r.settled(protocol.Running)
 	id := r.running("1")
 	r.settled(protocol.Running)
 	r.request(func(q *protocol.AppRequest) { toVersion("2", 12)(q); q.NewDockerCompose = two(crash) })

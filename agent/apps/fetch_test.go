@@ -184,6 +184,7 @@ func TestOldVersionIsHealedWhileItsSuccessorWaitsForALink(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.request(nil)
+	r.settled(protocol.Running)
 	r.running("1")
 	r.settled(protocol.Running)
 	r.stop()

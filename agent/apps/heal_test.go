@@ -33,6 +33,7 @@ func TestInstalledVersionStartsWhenItsUpdateCannotBeFetched(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.request(nil)
+	r.settled(protocol.Running)
 	r.running("1")
 	r.settled(protocol.Running)
 	r.waits.Crash.Step = time.Minute
@@ -63,6 +64,7 @@ func TestUpdateThatCannotGoOnIsMendedByTheNextWish(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.request(nil)
+	r.settled(protocol.Running)
 	r.running("1")
 	r.settled(protocol.Running)
 	r.stop()
@@ -110,6 +112,7 @@ func TestAppWhoseStepPanickedIsTriedAgain(t *testing.T) {
 	r.engine = &panicker{engine: r.engine}
 	r.start()
 	r.request(nil)
+	r.settled(protocol.Running)
 	r.running("1")
 	r.settled(protocol.Running)
 }
@@ -145,6 +148,7 @@ func TestContainerThatJustCameBackIsNoLeftover(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.request(nil)
+	r.settled(protocol.Running)
 	id := r.running("1")
 	r.settled(protocol.Running)
 	e := &late{engine: r.engine, id: id}
@@ -218,6 +222,7 @@ func TestInstalledAppKeepsItsName(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.request(nil)
+	r.settled(protocol.Running)
 	r.running("1")
 	r.settled(protocol.Running)
 	other := filepath.Join(r.dir, "apps", "prod", "db")

@@ -25,6 +25,7 @@ func TestContainerThatDoesNotStartIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.request(nil)
+	r.settled(protocol.Running)
 	id := r.running("1")
 	r.settled(protocol.Running)
 	r.stop()
