@@ -160,7 +160,11 @@ func TestTheStudiosShell(t *testing.T) {
 	for _, c := range []struct {
 		claim string
 		args  []string
-	}{{"on the device", []string{"shell", name}}, {"in a container", []string{"shell", name, app}}} {
+		away  time.Duration // the device
+	}{
+		{"on the device", []string{"shell", name}, 30 * time.Second},
+		{"in a container", []string{"shell", name, app}, 2 * time.Second},
+	} {
 		t.Run(c.claim, func(t *testing.T) {
 			by := testenv.NewRelay(t, w.studio.Addr)
 			me := sitDown(t, w, by, 200*time.Microsecond, c.args...)
@@ -195,7 +199,7 @@ func TestTheStudiosShell(t *testing.T) {
 			const lines = 1_400_000
 			me.types(fmt.Sprintf("seq 1 %d; echo do''ne\r", lines))
 			me.sees("\r\n10000\r\n")
-			back := away(way, w.studio.Addr, 2*time.Second) // the device's link
+			back := away(way, w.studio.Addr, c.away) // the device's link
 			<-back
 			me.sees("\r\n400000\r\n")
 			back = away(by, w.studio.Addr, time.Second) // the person's
