@@ -108,8 +108,10 @@ func TestJobsRunOncePerStartOfTheSystem(t *testing.T) {
 	was := r.services()
 
 	r.stop()
-	r.start()
 	before := len(r.states())
+	r.start()
+	r.eventually("the state is reported after a start", func() bool { return len(r.states()) > before })
+	before = len(r.states())
 	r.request(define(batch))
 	r.eventually("the wish is answered", func() bool { return len(r.states()) > before })
 	if got := r.states()[before:]; !slices.Equal(got, []string{"RUNNING"}) {

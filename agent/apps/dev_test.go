@@ -202,6 +202,7 @@ func TestADevelopersAppThatCrashesStaysDown(t *testing.T) {
 	r.stop()
 	before := len(r.states())
 	r.start()
+	r.eventually("the state is reported after a start", func() bool { return len(r.states()) > before })
 	r.wish(protocol.Present)("PRESENT")
 	if got := r.states()[before:]; slices.Contains(got, "STARTING") {
 		t.Errorf("a restart of the agent started it: %q", got)
@@ -221,7 +222,9 @@ func TestADevelopersAppRunsAgainAfterAPowerCut(t *testing.T) {
 	r.wish(protocol.Running)("STARTING", "RUNNING")
 	old := r.container(r.cn())
 	r.stop()
+	before := len(r.states())
 	r.start()
+	r.eventually("the state is reported after a start", func() bool { return len(r.states()) > before })
 	r.wish(protocol.Running)("RUNNING")
 	if c := r.container(r.cn()); c == nil || c.ID != old.ID {
 		t.Error("a restart of the agent replaced the container")
@@ -230,7 +233,7 @@ func TestADevelopersAppRunsAgainAfterAPowerCut(t *testing.T) {
 	if err := r.engine.Stop(t.Context(), old.ID, 0); err != nil {
 		t.Fatal(err)
 	}
-	before := len(r.states())
+	before = len(r.states())
 	r.start()
 	r.eventually("it runs again", func() bool { got := r.states()[before:]; return len(got) > 0 && got[len(got)-1] == "RUNNING" })
 	if c := r.container(r.cn()); c == nil || c.Status != container.StatusRunning {
