@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -204,10 +207,12 @@ func TestNobodyGetsAByteAgainstThePolicy(t *testing.T) {
 
 func TestACommandOutlivesTheLinkAndEndsWithItsCallersWish(t *testing.T) {
 	l := commanding(t, "json", true)
-	gate := filepath.Join(t.TempDir(), "gate")
-	question := map[string]any{"id": someID(), "shell": "echo begun; until [ -e " + gate + " ]; do sleep 0.02; done; echo ended"}
+	dir := t.TempDir()
+	gate, pidFile := filepath.Join(dir, "gate"), filepath.Join(dir, "pid")
+	question := map[string]any{"id": someID(), "shell": "echo $$ >" + pidFile + "; echo begun; until [ -e " + gate + " ]; do sleep 0.02; done; echo ended"}
 	begun := make(chan struct{})
-	_, err := ask(t, l.user, "run_command", question, func(messenger.Result) { close(begun); l.cut() })
+	first := sync.OnceFunc(func() { close(begun); l.cut() })
+	_, err := ask(t, l.user, "run_command", question, func(messenger.Result) { first() })
 	<-begun
 	if err == nil {
 		t.Fatal("the call outlived its link")
@@ -224,6 +229,14 @@ func TestACommandOutlivesTheLinkAndEndsWithItsCallersWish(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("the canceled call: %v", err)
 	}
+	testenv.WaitFor(t, "the command is gone", func() bool { // before: who asks for it goes on waiting for it
+		pid, err := os.ReadFile(pidFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = os.Stat("/proc/" + strings.TrimSpace(string(pid)))
+		return errors.Is(err, fs.ErrNotExist)
+	})
 	end, err := ask(t, l.user, "run_command", question, nil)
 	if err != nil || end.State != protocol.CommandCanceled || end.Stdout == nil || *end.Stdout != "begun\n" {
 		t.Errorf("%+v, %v, want it canceled", end, err)
@@ -235,8 +248,9 @@ func TestStopCommandEndsACommand(t *testing.T) {
 	id := someID()
 	ended := make(chan protocol.CommandEnd, 1)
 	begun := make(chan struct{})
+	first := sync.OnceFunc(func() { close(begun) }) // the shell may tell its end, too
 	go func() {
-		end, err := ask(t, l.user, "run_command", map[string]any{"id": id, "shell": "echo up; sleep 300", "detach": true}, func(messenger.Result) { close(begun) })
+		end, err := ask(t, l.user, "run_command", map[string]any{"id": id, "shell": "echo up; sleep 300", "detach": true}, func(messenger.Result) { first() })
 		if err != nil {
 			t.Error(err)
 		}
