@@ -174,11 +174,11 @@ type finder struct {
 	begun  bool // there was a new line
 	lost   bool // lines are missing
 
-	scanned bool // times do not tell
-	lines   int  // so many were looked at, by scan or by next …
-	end     int  // … when scan met the last mark; 0 = none is there
-	endKind kind
-	gone    bool // that mark is not there any more: all has to begin anew
+	scanned bool    // times do not tell
+	lines   int     // so many were looked at, by scan or by next …
+	end     int     // … when scan met the last mark; 0 = none is there
+	met     [2]bool // the marks that scan met
+	gone    bool    // that mark is not there any more: all has to begin anew
 }
 
 // newFinder begins behind a place. whole says that times do not tell what is new.
@@ -215,7 +215,7 @@ func (f *finder) certain() bool { return !f.since.IsZero() || !f.place.started()
 func (f *finder) scan(k kind, at time.Time) {
 	f.lines++
 	if f.matches(k, at) {
-		f.end, f.endKind = f.lines, k
+		f.end, f.met[k] = f.lines, true
 	}
 }
 
@@ -223,6 +223,10 @@ func (f *finder) endScan() {
 	f.scanned, f.lines, f.seen = true, 0, [2]int{}
 	if f.end == 0 {
 		f.found, f.lost = [2]bool{true, true}, true
+		return
+	}
+	for k, m := range f.place.marks {
+		f.found[k] = m.at.IsZero() // nothing was taken of it
 	}
 }
 
@@ -245,10 +249,11 @@ func (f *finder) next(k kind, at time.Time) (fresh, last bool) {
 		return true, false
 	}
 	if f.matches(k, at) {
-		if !f.scanned {
-			f.found[k] = true
-		} else if k == f.endKind { // what was taken ends with the last mark
-			f.found = [2]bool{true, true}
+		// Of a stream, all behind its own mark is new: a line without an end comes
+		// late, when the other stream's next lines were there already.
+		f.found[k] = true
+		if f.scanned && !f.met[1-k] { // that one's mark was dropped
+			f.found[1-k] = true
 		}
 		return false, true
 	}
@@ -265,7 +270,9 @@ func (f *finder) next(k kind, at time.Time) (fresh, last bool) {
 }
 
 // over tells that there are no more lines.
-func (f *finder) over() { f.gone = f.scanned && f.found == [2]bool{} }
+func (f *finder) over() {
+	f.gone = f.scanned && f.end != 0 && !(f.met[stdout] && f.found[stdout]) && !(f.met[stderr] && f.found[stderr])
+}
 
 // first notes that a line is new: if it is the first one, what was taken has to
 // have come before.
