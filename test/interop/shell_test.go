@@ -168,7 +168,7 @@ func TestTheStudiosShell(t *testing.T) {
 		t.Run(c.claim, func(t *testing.T) {
 			by := testenv.NewRelay(t, w.studio.Addr)
 			me := sitDown(t, w, by, 200*time.Microsecond, c.args...)
-			me.types(" unset HISTFILE; echo re''ady; stty size\r")
+			me.types(" unset HISTFILE; echo re''ady; until [ \"$(stty size)\" = '30 100' ]; do sleep 0.1; done; stty size\r")
 			me.sees("ready")
 			me.sees("30 100")
 			if raw, err := term.GetState(int(me.far.Fd())); err != nil || reflect.DeepEqual(raw, me.before) {
