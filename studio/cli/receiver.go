@@ -15,7 +15,8 @@ type receiver struct {
 	begun bool   // a position is known, …
 	next  uint64 // … this one: all before was taken
 	plain uint64 // bytes taken without a position
-	held  []byte // came without a position while it is open whether they will have one
+	held  []byte // came without a position while it is open whether they will have one …
+	over  bool   // … and so did the end: what a short shell printed may have come before anybody listened
 	open  bool   // … which it is
 
 	ended bool
@@ -44,23 +45,21 @@ func (r *receiver) take(e messenger.Event) output {
 	if at, ok := protocol.Uint(e.Kwargs[protocol.TerminalOffset]); ok {
 		return r.place(data, at, end, e.Kwargs)
 	}
-	r.ended = end
-	if r.open && !end {
-		if r.held = append(r.held, data...); len(r.held) > mostHeld {
-			return r.settle()
-		}
+	r.held, r.over = append(r.held, data...), end
+	if r.open && len(r.held) <= mostHeld {
 		return output{}
 	}
-	out := r.settle()
-	out.data = append(out.data, data...)
-	r.advance(len(data))
-	return out
+	return r.settle()
 }
+
+// waits tells whether something is held.
+func (r *receiver) waits() bool { return r.held != nil || r.over }
 
 // settle says that no position comes for what came without one.
 func (r *receiver) settle() output {
 	data := r.held
 	r.open, r.held = false, nil
+	r.ended, r.over = r.over, false
 	r.advance(len(data))
 	return output{data: data}
 }
@@ -76,7 +75,7 @@ func (r *receiver) advance(n int) {
 // place takes in data that begins at a position.
 func (r *receiver) place(data []byte, at uint64, end bool, kwargs map[string]any) (out output) {
 	if !r.flows { // what was held comes again
-		r.flows, r.open, r.held = true, false, nil
+		r.flows, r.open, r.held, r.over = true, false, nil, false
 		if r.container && r.plain > 0 { // nothing of a container's shell comes before its start
 			r.begun, r.next = true, r.plain
 		}

@@ -53,7 +53,8 @@ func TestOutputIsPutTogetherFromItsPositions(t *testing.T) {
 		"without positions it is as it comes": {events: []messenger.Event{printed("ab", -1), printed("ab", -1), printed(protocol.TerminalEOF, -1)}, want: "abab", ends: true},
 		"what came before it was clear comes again with its position": {
 			r: receiver{open: true}, events: []messenger.Event{printed("ab", -1), printed("cd", -1), printed("abcd", 0)}, want: "abcd"},
-		"an end makes it clear":              {r: receiver{open: true}, events: []messenger.Event{printed("ab", -1), printed(protocol.TerminalEOF, -1)}, want: "ab", ends: true},
+		"an end that came alone comes again behind what was printed": {
+			r: receiver{open: true}, events: []messenger.Event{printed(protocol.TerminalEOF, -1), printed("ab", 0), printed(protocol.TerminalEOF, 2)}, want: "ab", ends: true},
 		"a client that was set back to none": {events: []messenger.Event{printed("ab", 0), printed("cd", -1), printed("bcdef", 1)}, want: "abcdef"},
 		"what is no output is none":          {events: []messenger.Event{{}, {Args: []any{7}}, {Args: []any{nil}}, printed("", 0), printed("a", 0)}, want: "a"},
 	} {
@@ -88,6 +89,18 @@ func TestOutputOfAContainersShellIsBytes(t *testing.T) {
 	// A position that comes late is counted from the start of the session.
 	if out := r.take(messenger.Event{Args: []any{"w6Q="}, Kwargs: map[string]any{protocol.TerminalOffset: 0}}); string(out.data) != "\xa4" {
 		t.Errorf("%q, want what follows the byte that was shown", out.data)
+	}
+}
+
+// An agent that gives no positions does not print anything again.
+func TestAnEndWithoutPositionsIsOne(t *testing.T) {
+	r := receiver{open: true}
+	r.take(printed("ab", -1))
+	if r.take(printed(protocol.TerminalEOF, -1)); r.ended || !r.waits() {
+		t.Errorf("ended %v, waits %v while positions may come", r.ended, r.waits())
+	}
+	if out := r.settle(); string(out.data) != "ab" || !r.ended {
+		t.Errorf("%q, ended %v; want what was held, and the end", out.data, r.ended)
 	}
 }
 

@@ -174,7 +174,7 @@ func (s *shell) stop() error {
 func (s *shell) leave(how error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	next, flows, _ := s.shown.now()
+	next, flows, _, _ := s.shown.now()
 	last := protocol.TerminalFlow{Received: next, Release: !errors.Is(how, errShellEnded)}
 	if flows && !errors.Is(how, errShellGone) {
 		_ = s.studio.Publish(ctx, s.at.WriteTopic, []any{""}, last.Kwargs()) // a courtesy: the device finds out by itself
@@ -217,7 +217,7 @@ func (s *shell) screen(ctx context.Context) error {
 		var out output
 		select {
 		case e := <-s.events:
-			if out = r.take(e); r.held != nil && clear == nil {
+			if out = r.take(e); r.waits() && clear == nil {
 				clear = time.After(s.c.hold())
 			}
 		case <-clear:
@@ -279,13 +279,14 @@ type shown struct {
 	mu    sync.Mutex
 	next  uint64
 	flows bool
+	over  bool // the end came, though perhaps not all that is before it
 	ask   bool
 }
 
 func (s *shown) set(r *receiver, ask bool) {
 	s.mu.Lock()
 	s.ask = ask || s.ask && r.next == s.next // what came meanwhile may have been it
-	s.next, s.flows = r.next, r.flows
+	s.next, s.flows, s.over = r.next, r.flows, r.over || r.ended
 	s.mu.Unlock()
 	select {
 	case s.news <- struct{}{}:
@@ -295,11 +296,11 @@ func (s *shown) set(r *receiver, ask bool) {
 
 // now is how far it is, and whether something has to be asked for; that it says
 // once.
-func (s *shown) now() (next uint64, flows, ask bool) {
+func (s *shown) now() (next uint64, flows, over, ask bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ask, s.ask = s.ask, false
-	return s.next, s.flows, ask
+	return s.next, s.flows, s.over, ask
 }
 
 // reach is whether there is a way to the device: from here to the studio, and

@@ -61,6 +61,7 @@ type helm struct {
 	quiet   int    // probes since something came
 	told    uint64 // position that the device knows of
 	next    uint64 // position that was shown
+	over    bool   // see shown
 	came    int    // see reach.now
 	away    bool   // as people were told
 	absent  bool   // the same of the device
@@ -173,7 +174,8 @@ func (h *helm) resized() {
 // act does what is due, and returns when to look again.
 func (h *helm) act(ctx context.Context) (wait time.Duration) {
 	now := time.Now()
-	next, flows, ask := h.shown.now()
+	next, flows, over, ask := h.shown.now()
+	h.over = over
 	if next != h.next { // it goes on
 		h.next, h.quiet, h.missing = next, 0, false
 		h.ask.pause, h.ask.at = 0, time.Time{}
@@ -203,7 +205,7 @@ func (h *helm) act(ctx context.Context) (wait time.Duration) {
 		pacer *pacer
 	}{
 		{flows, &h.probe}, {h.missing && flows, &h.ask}, {!flows && h.asked < mostAttach, &h.attach},
-		{!h.sized, &h.touch}, {!h.reading, &h.finals},
+		{!h.sized, &h.touch}, {!h.reading && !h.over, &h.finals},
 	} {
 		if p.waits {
 			wait = min(wait, max(p.pacer.at.Sub(now), 10*time.Millisecond))
@@ -231,7 +233,7 @@ func (h *helm) send(ctx context.Context, now time.Time, flows bool) {
 	case flows && h.next-h.told >= tellAfter:
 		say = true
 	}
-	if !h.reading && len(h.typed) == 0 && h.finals.due(now) {
+	if !h.reading && !h.over && len(h.typed) == 0 && h.finals.due(now) {
 		h.typed = append(h.typed, h.farewell()...)
 		h.finals.done(now)
 	}
