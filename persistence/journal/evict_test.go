@@ -163,6 +163,9 @@ func TestAHeadStaysTrueWhenItsRecordsAreEvicted(t *testing.T) {
 	count := 0
 	state := func() []byte { return fmt.Appendf(nil, "%d records", count) }
 	carry := func(head []byte, records iter.Seq2[uint64, []byte]) []byte {
+		if len(head) == 0 { // the other stream has none, and goes too when the journal has the time
+			return nil
+		}
 		n := 0
 		_, err := fmt.Sscanf(string(head), "%d records", &n)
 		must(t, err)

@@ -34,7 +34,7 @@ type Config struct {
 	Retry        time.Duration // a write that failed is tried again after [10 s]
 	Log          zerolog.Logger
 
-	// Carry moves a head (see [Stream.AppendAfter]; nil = there is none) over the
+	// Carry moves a head (see [Stream.AppendAfter]; empty = there is none) over the
 	// records that follow it and are about to be evicted. It is called at any time
 	// and must not use the journal. Without it a head goes with the last of them.
 	Carry func(head []byte, records iter.Seq2[uint64, []byte]) []byte
