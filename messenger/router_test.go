@@ -10,7 +10,6 @@ import (
 	"io"
 	stdlog "log"
 	"net"
-	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -119,11 +118,7 @@ func (tr *testRouter) serve(cfg *tls.Config) string {
 	}
 	ws := router.NewWebsocketServer(tr.r)
 	ws.OutQueueSize = 4096
-	server := &http.Server{Handler: ws, ErrorLog: stdlog.New(io.Discard, "", 0)}
-	done := make(chan struct{})
-	go func() { defer close(done); server.Serve(l) }()
-	tr.t.Cleanup(func() { server.Close(); <-done })
-	return l.Addr().String()
+	return testenv.Serve(tr.t, l, ws)
 }
 
 // peer is another client of the router, trusted, in this process.

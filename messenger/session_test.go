@@ -317,7 +317,11 @@ func TestNeverTwoConnections(t *testing.T) {
 	Start(t, cfg, nil, func(ctx context.Context, l *Link) error {
 		// The relay learns of the close a moment later.
 		Within(t, 5*time.Second, "old link closed", func() bool { open, _ := tr.relay.Links(); return open == 1 })
-		switch n.Add(1) % 4 {
+		now := n.Add(1)
+		if now > 40 { // it stays: nexus' own closing races with its letting in
+			return nil
+		}
+		switch now % 4 {
 		case 0:
 			return ErrDuplicate
 		case 1:
@@ -329,7 +333,7 @@ func TestNeverTwoConnections(t *testing.T) {
 		}
 		return nil
 	})
-	Within(t, 20*time.Second, "40 connections", func() bool { return n.Load() >= 40 })
+	Within(t, 20*time.Second, "40 connections and one", func() bool { return n.Load() > 40 })
 }
 
 func TestRouterThatComesBackElsewhereIsFound(t *testing.T) {

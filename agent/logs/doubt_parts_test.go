@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	stdlog "log"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/gammazero/nexus/v3/router/auth"
 	"github.com/gammazero/nexus/v3/wamp"
 
+	"reagent/internal/testenv"
 	"reagent/messenger"
 	"reagent/protocol"
 )
@@ -47,9 +47,8 @@ func TestRouterThatWithholdsTheMetaAPISilencesNoLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(router.NewWebsocketServer(r))
-	t.Cleanup(func() { r.Close(); server.Close() })
-	url := "ws" + strings.TrimPrefix(server.URL, "http") + "/ws"
+	t.Cleanup(r.Close)
+	url := "ws://" + testenv.Serve(t, nil, router.NewWebsocketServer(r)) + "/ws"
 
 	v := &viewer{}
 	join(t, url, "3", func(s *messenger.Session) { s.DeclareTopic(webTopic, "", v.event) }, nil)

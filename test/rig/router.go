@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"log"
-	"net"
-	"net/http"
 	"testing"
 	"time"
 
@@ -49,26 +47,13 @@ func NewRouter(t testing.TB, format string, principals map[string]string) *Route
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	sockets := router.NewWebsocketServer(n)
 	sockets.OutQueueSize = 4096
 	sockets.Upgrader.Subprotocols = []string{"wamp.2." + format}
-	server := &http.Server{Handler: sockets, ReadHeaderTimeout: 10 * time.Second}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-		n.Close()
-	})
-	r.direct = "ws://" + l.Addr().String() + "/ws"
-	r.Relay = testenv.NewRelay(t, l.Addr().String())
+	t.Cleanup(n.Close)
+	addr := testenv.Serve(t, nil, sockets)
+	r.direct = "ws://" + addr + "/ws"
+	r.Relay = testenv.NewRelay(t, addr)
 	r.URL = "ws://" + r.Relay.Addr() + "/ws"
 	return r
 }
