@@ -159,9 +159,9 @@ func TestHalfOpenLinkIsNoticedAfterTwoPings(t *testing.T) {
 // look like a dead one, in neither direction.
 func TestBulkOnANarrowLinkDoesNotLookLikeADeadOne(t *testing.T) {
 	tr := startRouter(t, map[string]string{"41-7": "s"})
-	tr.relay.SetRate(2 << 20)
+	tr.relay.SetRate(1 << 20)
 	cfg := tr.config("41-7", "s")
-	cfg.PingInterval = 300 * time.Millisecond
+	cfg.PingInterval = 800 * time.Millisecond
 	s := Start(t, cfg, func(s *Session) { s.Declare("test.echo", nil, Echo) }, nil)
 	s.Wait(Online)
 	big := strings.Repeat("x", 3<<20)

@@ -118,7 +118,11 @@ func (w *websocketWire) write(msg wamp.Message) error {
 	if err != nil {
 		return err
 	}
-	return w.conn.WriteMessage(w.kind, raw)
+	err = w.conn.WriteMessage(w.kind, raw)
+	if errors.Is(err, websocket.ErrCloseSent) {
+		return nil // by whom it was sent reads, and is about to say why
+	}
+	return err
 }
 
 // ping goes between the parts of a message that is being written.

@@ -76,7 +76,7 @@ func (r *receiver) advance(n int) {
 func (r *receiver) place(data []byte, at uint64, end bool, kwargs map[string]any) (out output) {
 	if !r.flows { // what was held comes again
 		r.flows, r.open, r.held, r.over = true, false, nil, false
-		if r.container && r.plain > 0 { // nothing of a container's shell comes before its start
+		if r.container { // nothing of a container's shell comes before its start
 			r.begun, r.next = true, r.plain
 		}
 	}
