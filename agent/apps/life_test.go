@@ -79,6 +79,9 @@ func TestWholeLifeOfAnApp(t *testing.T) {
 func TestUpdateKeepsTheOldVersionUntilTheNewOneHasProvedItself(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	r.stop()
+	r.waits.Probation = 5 * time.Second // enough for a look at it, on a busy machine too
+	r.start()
 	r.request(nil)
 	r.settled(protocol.Running)
 	old := r.running("1")

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"reagent/container"
 	"reagent/internal/backoff"
 	"reagent/persistence/device"
@@ -453,7 +455,11 @@ func (w *worker) set(j *job, s protocol.State, r reporting) error {
 	j.have.State, j.have.Error = s, r.err
 	if changed {
 		j.have.Changed = time.Now().UTC()
-		w.a.cfg.Log.Info().Stringer("app", w.id).Str("name", j.have.AppName).Str("state", string(s)).Msg("app state")
+		e := w.a.cfg.Log.Info()
+		if r.err != "" {
+			e = w.a.cfg.Log.Warn().Str(zerolog.ErrorFieldName, protocol.Loggable(r.err))
+		}
+		e.Stringer("app", w.id).Str("name", j.have.AppName).Str("state", string(s)).Msg("app state")
 	}
 	if err := w.a.cfg.Store.Save(j.have, w.outgoing(j, r)); err != nil {
 		return fmt.Errorf("store state %s: %w", s, err)
