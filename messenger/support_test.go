@@ -62,7 +62,7 @@ func Start(t testing.TB, cfg Config, declare func(*Session), online func(context
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			return errors.New("Run does not end")
 		}
 	})
@@ -77,7 +77,7 @@ func Start(t testing.TB, cfg Config, declare func(*Session), online func(context
 // wait waits for a state and returns the first status that has it.
 func (rs *RunningSession) Wait(state State) Status {
 	rs.t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	var last Status
 	for {
 		select {

@@ -83,7 +83,7 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, len(args) > 0, "[!] eventually PROGRAM ARGS…")
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
@@ -95,7 +95,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			ts.Fatalf("%v: not within 30 s: %v", args, err)
+			ts.Fatalf("%v: not within a minute: %v", args, err)
 		}
 	}
 }

@@ -217,7 +217,7 @@ func target(s protocol.State) func(*protocol.AppRequest) {
 // eventually polls a condition that another process brings about.
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

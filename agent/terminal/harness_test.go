@@ -16,7 +16,7 @@ import (
 	"reagent/protocol"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // join joins a router and stays until the test ends.
 func join(t *testing.T, url, authid, format string, declare func(*messenger.Session), online func()) *messenger.Session {

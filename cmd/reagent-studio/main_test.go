@@ -82,7 +82,7 @@ func (s *shell) serve(args ...string) (stop func() error) {
 		}
 	})
 	s.t.Cleanup(func() { _ = stop() })
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !strings.Contains(log.String(), "studio is ready") {
 		select {
 		case err := <-ended:

@@ -179,10 +179,10 @@ func (e *Engine) WaitGone(name string) {
 	})
 }
 
-// WaitFor polls until a condition holds, for at most half a minute. It is for
+// WaitFor polls until a condition holds, for at most a minute. It is for
 // what cannot tell by itself: other processes, files. Where there is a channel,
 // wait on that.
 func WaitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	Eventually(t, 30*time.Second, func() string { return what }, holds)
+	Eventually(t, time.Minute, func() string { return what }, holds)
 }

@@ -443,7 +443,7 @@ func TestRunWritesFromTimeToTime(t *testing.T) {
 	defer func() { cancel(); <-ran }()
 	for round := uint64(1); round <= 3; round++ {
 		add(j.Stream("a"), 1)
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for j.Stats().Buffered > 0 {
 			if time.Now().After(deadline) {
 				t.Fatal("a record is in no file")

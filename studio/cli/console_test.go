@@ -121,7 +121,7 @@ func TestTheSizeOfTheTerminalIsTold(t *testing.T) {
 // waitUntil polls until something holds.
 func waitUntil(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

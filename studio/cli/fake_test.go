@@ -213,7 +213,7 @@ func (l *lockedBuffer) reset() {
 // waitFor polls until the output holds text.
 func (l *lockedBuffer) waitFor(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

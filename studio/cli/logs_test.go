@@ -175,7 +175,7 @@ func (j *journal) follow(ctx context.Context, in map[string]any, send func(any))
 // lost waits until what was to be lost is.
 func (j *journal) lost(t *testing.T) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
 		j.mu.Lock()

@@ -73,7 +73,7 @@ func (b *worker) exit(end protocol.CommandEnd) {
 // wait returns when the worker is as the test wants it.
 func (b *worker) wait(t *testing.T, what string, reached func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for {
 		b.mu.Lock()

@@ -183,7 +183,7 @@ func (nolog) Printf(string, ...any) {}
 // eventually polls until f is true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline, again := time.NewTimer(10*time.Second), time.NewTicker(5*time.Millisecond)
+	deadline, again := time.NewTimer(time.Minute), time.NewTicker(5*time.Millisecond)
 	defer deadline.Stop()
 	defer again.Stop()
 	for !f() {
