@@ -38,19 +38,26 @@ func tidy(e *protocol.AuditEntry) {
 	e.Args = args
 }
 
-// secretNames are in the names of what is secret. What is around them may be
-// anything: DB_PASSWORD, --registry-token.
-var secretNames = []string{
-	"password", "passwd", "passphrase", "secret", "token", "credential",
-	"api_key", "api-key", "apikey", "private_key", "private-key", "privatekey", "authorization", "bearer",
-}
+// oneWord and header are in the names of what is secret: one word as a rule, or
+// several, of which the first may say how to read the rest. What is around them may
+// be anything: DB_PASSWORD, --registry-token.
+var (
+	oneWord = []string{
+		"password", "passwd", "passphrase", "secret", "token", "credential",
+		"api_key", "api-key", "apikey", "private_key", "private-key", "privatekey", "bearer",
+	}
+	header      = "authorization"
+	secretNames = append(slices.Clone(oneWord), header)
+)
 
 // shortNames are names of secrets that stand alone in other words: compass.
 const shortNames = `(?:[\w-]*[_-])?(?:pass|pwd|psk)`
 
 const (
-	// quoted or not, and what the shell puts in its place
-	value = `("(?:[^"\\]|\\.)*"|'[^']*'|\$\([^)]*\)|` + "`[^`]*`" + `|[^\s"']+)`
+	// quoted, escaped, cut off within its quotes, or what the shell puts in its place
+	piece = `"(?:[^"\\]|\\.)*"|'[^']*'|["'][^"'\f]*$|\\.|\$\([^)]*\)|` + "`[^`]*`"
+	// … or plain, and any of it glued together as a shell does
+	value = `((?:` + piece + `|[^\s"'\\]+)(?:` + piece + `|[^\s"'\\,;&|)}\]]+)*)`
 	// word is one that is no option.
 	word = `("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'-][^\s"']*)`
 )
@@ -62,20 +69,22 @@ type form struct {
 }
 
 var forms = func() (all []form) {
-	name := `(?:[\w-]*(?:` + strings.Join(secretNames, "|") + `)[\w-]*|` + shortNames + `)`
+	name := `(?:[\w-]*(?:` + strings.Join(oneWord, "|") + `)[\w-]*|` + shortNames + `)`
 	names := append([]string{"pass", "pwd", "psk"}, secretNames...)
 	for _, f := range []struct {
 		hints []string
 		is    string
 	}{
-		{names, `((?:^|[^\w-])` + name + `["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)` + value},
+		{[]string{header}, `((?:^|[^\w-])[\w-]*` + header + `[\w-]*["']?\s*[=:]\s*["']?(?:[\w-]+\s+)?)([^"'\n\f]+)`},
+		{names, `((?:^|[^\w-])` + name + `["']?\s*[=:]\s*)` + value},
 		{names, `((?:^|\s)--?` + name + `\s+)` + word},
 		{names, `(\b(?:password|passwd|passphrase|psk)\s+)` + word},
 		{[]string{"-u", "-user"}, `((?:^|\s)(?:-u|--user|--proxy-user)[\s=]*["']?[^\s:"']+:)([^\s"']+)`},
 		{[]string{"sshpass"}, `(\bsshpass\s+-p\s*)` + value},
 		{[]string{"mysql", "mariadb"}, `(\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^|;&]*\s-p)([^\s]+)`},
+		{[]string{"passwd"}, `(\b(?:ch)?passwd\b[^|;&\n]*<<<\s*)` + value},
 		{[]string{"wpa_passphrase"}, `(\bwpa_passphrase\s+` + value + `\s+)` + value},
-		{[]string{"://"}, `(://[^/\s:@]*:)([^/\s@]+)@`},
+		{[]string{"://"}, `(://[^/\s:@]*:)([^/\s"']+)@`},
 		{[]string{"://"}, `(://)([^/\s:@]+)@`},
 	} {
 		all = append(all, form{f.hints, regexp.MustCompile(`(?i)` + f.is)})

@@ -167,3 +167,33 @@ func TestTheEndOfTheAgentEndsTheShells(t *testing.T) {
 		t.Errorf("a shell after the end: %v", err)
 	}
 }
+
+// A size that comes while the shell ends must not reach a file that got the
+// terminal's number.
+func TestASizeMayComeWhileTheTerminalIsClosed(t *testing.T) {
+	sh, err := atHome(t, Config{}).device(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sh.Resize(t.Context(), 31, 101); err != nil {
+		t.Errorf("resize = %v", err)
+	}
+	told := make(chan error, 1)
+	go func() {
+		for {
+			if err := sh.Resize(t.Context(), 30, 100); err != nil {
+				told <- err
+				return
+			}
+		}
+	}()
+	if err := sh.End(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := sh.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-told; !strings.Contains(err.Error(), "closed file") {
+		t.Errorf("resize of a closed terminal = %v, want that it is closed", err)
+	}
+}

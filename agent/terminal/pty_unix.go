@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	"reagent/internal/proctree"
 )
@@ -91,13 +92,13 @@ func startOn(cmd *exec.Cmd, master, tty *os.File, l login) (*ptyShell, error) {
 // nonblocking gives the same terminal as a file whose Close ends a Read that
 // waits, which the library's does not.
 func nonblocking(f *os.File) (*os.File, error) {
-	fd, err := syscall.Dup(int(f.Fd()))
+	// At once: a program that starts meanwhile must not inherit it.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	syscall.CloseOnExec(fd)
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		_ = syscall.Close(fd)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
@@ -107,8 +108,18 @@ func (s *ptyShell) Read(p []byte) (int, error)  { return s.master.Read(p) }
 func (s *ptyShell) Write(p []byte) (int, error) { return s.master.Write(p) }
 func (s *ptyShell) Close() error                { return s.master.Close() }
 
+// Resize may be called while another goroutine closes the terminal: the library's
+// way of setting a size might then hit a file that has got its number.
 func (s *ptyShell) Resize(_ context.Context, height, width uint16) error {
-	if err := pty.Setsize(s.master, &pty.Winsize{Rows: height, Cols: width}); err != nil {
+	conn, err := s.master.SyscallConn()
+	if err == nil {
+		var refused error
+		err = conn.Control(func(fd uintptr) {
+			refused = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: height, Col: width})
+		})
+		err = errors.Join(err, refused)
+	}
+	if err != nil {
 		return fmt.Errorf("resize the terminal: %w", err)
 	}
 	return nil
