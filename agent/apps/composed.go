@@ -134,10 +134,14 @@ func (f composed) start(ctx context.Context, j *job, m making, vars []variable) 
 		return false, err
 	}
 	if err := f.w.a.cfg.Compose.Up(ctx, p, f.say(j)); err != nil {
-		return false, f.tearDown(ctx, j, err)
+		return false, f.tearDown(ctx, j, f.w.overdue(ctx, errNotUp, err))
 	}
 	return true, nil
 }
+
+// errNotUp is a start that takes for ever: compose waits for the health checks and
+// the ends of services that others depend on, which may never come.
+var errNotUp = errors.New("its services did not come up in time")
 
 // tearDown puts away what a start that failed has left: services that run
 // without those that they were to run with are no app.
@@ -282,7 +286,7 @@ func (f composed) byCompose(ctx context.Context, j *job, do func() error) error 
 	if f.w.a.cfg.Compose == nil || j.seen.strange != "" {
 		return nil
 	}
-	err := do()
+	err := f.w.overdue(ctx, errNotAway, do())
 	if err == nil || ctx.Err() != nil || engineGone(err) {
 		return err
 	}
@@ -291,6 +295,8 @@ func (f composed) byCompose(ctx context.Context, j *job, do func() error) error 
 	}
 	return nil
 }
+
+var errNotAway = errors.New("compose did not put it away in time")
 
 func (f composed) ofRecord(j *job) container.Project {
 	return f.w.a.project(protocol.AppRequest{AppKey: f.w.id.Key, Stage: f.w.id.Stage, AppName: j.have.AppName})

@@ -385,20 +385,6 @@ func (w *worker) answer(j *job) (again bool, after time.Duration, err error) {
 	return false, 0, nil
 }
 
-// engineTrouble is not the app's failure: its state stays, and it is looked at
-// again when the engine may answer.
-func (w *worker) engineTrouble(err error) (bool, time.Duration, error) {
-	if !engineGone(err) {
-		return false, 0, err
-	}
-	w.a.cfg.Log.Warn().Err(err).Stringer("app", w.id).Msg("engine does not answer")
-	return false, jitter(w.a.cfg.Waits.EngineRetry), nil
-}
-
-func engineGone(err error) bool {
-	return errors.Is(err, container.ErrUnavailable) || errors.Is(err, container.ErrTimeout)
-}
-
 // fail makes the app FAILED and begins the pause before the next attempt. A
 // developer's app makes none by itself, but for its removal. What failed for lack
 // of room waits for that, and it counts as no failure of the app.
