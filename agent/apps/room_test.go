@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"reagent/container"
@@ -247,6 +248,32 @@ func TestADevelopersAppComesBackByItselfToo(t *testing.T) {
 	c.becomes(100, false)
 	c.running(devVersion)
 	c.settled(protocol.Running)
+}
+
+// That it had to stop once excuses no crash later.
+func TestAnAppThatCameBackMayCrashAsAnyOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCramped(t, 100)
+		c.id.Stage = protocol.Dev
+		ref := c.image(devVersion)
+		c.small.prints[devVersion] = blueprint{}
+		c.small.images[ref] = idOf(ref)
+		c.request(func(r *protocol.AppRequest) { r.Stage, r.Current = protocol.Dev, protocol.Built })
+		c.running(devVersion)
+		c.settled(protocol.Running)
+		c.becomes(100, true)
+		c.refused("nearly full")
+		c.small.mu.Lock()
+		c.small.does[idOf(ref)] = blueprint{ends: 6 * time.Second, exit: 3}
+		c.small.mu.Unlock()
+		before := len(c.states())
+		c.becomes(100, false)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if got, want := c.states()[before:], []string{"STARTING", "RUNNING", "FAILED"}; !slices.Equal(got, want) {
+			t.Errorf("reported %q, want %q", got, want)
+		}
+	})
 }
 
 func TestStopAndUninstallWorkWhileTheDiskIsCritical(t *testing.T) {

@@ -189,6 +189,7 @@ func (w *worker) reserve(j *job, ports map[string]uint16) error {
 
 // running waits until what was started runs.
 func (w *worker) running(ctx context.Context, j *job, f form) (sight, error) {
+	w.halted = false // what comes of this start is the app's own doing
 	ctx, cancel := context.WithTimeoutCause(ctx, w.a.cfg.Waits.Running, fmt.Errorf("the container does not run %s after its start", w.a.cfg.Waits.Running))
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
