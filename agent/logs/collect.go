@@ -257,7 +257,7 @@ func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
 
 // miss notes that lines of a container are missing.
 func (l *Logs) miss(t *topic, of source) {
-	l.take(t, line{at: l.cfg.Wall(), kind: hole, source: of, gap: protocol.GapEngine}, 0)
+	l.take(t, line{at: l.cfg.Wall(), kind: hole, source: of, gap: protocol.GapEngine})
 }
 
 func (l *Logs) drain(ctx context.Context, t *topic, s container.LogSource) error {

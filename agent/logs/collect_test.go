@@ -2,7 +2,6 @@ package logs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ type deviceLogs struct {
 	dir    string
 	size   int64        // of its log files; 0 = the journal's own
 	wall   atomic.Int64 // what the time of day is off, in ns
+	log    zerolog.Logger
 }
 
 func newDevice(t *testing.T, ids ...string) *deviceLogs {
@@ -38,7 +38,7 @@ func (d *deviceLogs) now() time.Time { return time.Now().Add(time.Duration(d.wal
 func (d *deviceLogs) life(end bool, do func(*Logs)) {
 	d.t.Helper()
 	j := journal.Open(journal.Config{Dir: d.dir, MaxBytes: d.size, Carry: Carry, Log: zerolog.Nop()})
-	l := New(Config{Serial: "sn-1", Session: &fakeSession{}, Engine: d.engine, Journal: j, Log: zerolog.Nop(), Wall: d.now})
+	l := New(Config{Serial: "sn-1", Session: &fakeSession{}, Engine: d.engine, Journal: j, Log: d.log, Wall: d.now})
 	ctx, cancel := context.WithCancel(d.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
@@ -156,32 +156,6 @@ func TestContainersOfOneAppHavePlacesOfTheirOwn(t *testing.T) {
 			l.Attach(web, "c2")
 			l.Drain(t.Context(), web, container.Container{ID: "c1"}) // gone already
 			expect(t, "lines", kept(t, l), []string{"old version", "its last words", "new version"})
-		})
-	})
-}
-
-func TestDrainTakesWhatIsLeftOfAnEndedContainer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDevice(t, "c1")
-		d.life(true, func(l *Logs) {
-			l.Attach(web, "c1")
-			synctest.Wait()
-			l.Detach(web)
-			d.print("c1", "shutting down")
-			d.engine.end("c1")
-			l.Drain(t.Context(), web, container.Container{ID: "c1"})
-			d.engine.remove("c1")
-			expect(t, "lines", kept(t, l), []string{"shutting down"})
-		})
-		d.engine.containers["c2"] = &fakeContainer{changed: make(chan struct{})}
-		d.life(true, func(l *Logs) {
-			l.Attach(web, "c2")
-			synctest.Wait()
-			begun := time.Now()
-			l.Drain(t.Context(), web, container.Container{ID: "c2"}) // it does not end
-			if took := time.Since(begun); took != 5*time.Second {
-				t.Errorf("a container that does not end is waited for %v, want 5s", took)
-			}
 		})
 	})
 }
@@ -317,33 +291,6 @@ func TestSetClockNeitherSilencesNorRepeatsNorLoses(t *testing.T) {
 			})
 		}
 	}
-}
-
-func TestLineWithoutAnEndDoesNotSwallowTheNext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDevice(t, "c1")
-		d.life(true, func(l *Logs) {
-			l.Attach(web, "c1")
-			d.print("c1", "whole", "half")
-		})
-		time.Sleep(time.Minute)
-		// The container was started again; the engine goes on in the same line.
-		d.engine.change("c1", func(c *fakeContainer) { c.lines[1] += stamp(d.now(), "next run") })
-		d.print("c1", "and on")
-		d.life(true, func(l *Logs) {
-			l.Attach(web, "c1")
-			expect(t, "lines", kept(t, l), []string{"whole", "half", "next run", "and on"})
-		})
-		// That line may be the last one for a while.
-		time.Sleep(time.Minute)
-		d.engine.change("c1", func(c *fakeContainer) { c.lines[2] += stamp(d.now(), "third run") })
-		for range 2 {
-			d.life(true, func(l *Logs) {
-				l.Attach(web, "c1")
-				expect(t, "lines", kept(t, l), []string{"whole", "half", "next run", "and on", "third run"})
-			})
-		}
-	})
 }
 
 func TestAllContainersOfAProjectAreKeptEachLineOnce(t *testing.T) {
@@ -570,44 +517,6 @@ func (e *rotatingEngine) Logs(ctx context.Context, id string, o container.LogOpt
 	return e.fakeEngine.Logs(ctx, id, o, line)
 }
 
-// The engine keeps a part of 16 KiB when it is full, and the rest of the line later.
-func TestHalfPrintedLongLineIsTakenWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDevice(t, "c1")
-		half, rest := strings.Repeat("a", 16<<10), strings.Repeat("b", 1000)
-		d.print("c1", "one", half)
-		life := func(want ...string) {
-			d.life(true, func(l *Logs) {
-				l.cfg.Engine = &rotatingEngine{fakeEngine: d.engine, before: 2, rotate: func() { // between two reads
-					d.engine.change("c1", func(c *fakeContainer) { c.lines[1] = strings.TrimSuffix(c.lines[1], rest) + rest })
-				}}
-				l.Attach(web, "c1")
-				synctest.Wait()
-				expect(t, "lines", kept(t, l), want)
-			})
-		}
-		life("one", half+rest)
-		d.print("c1", "two")
-		life("one", half+rest, "two")
-	})
-}
-
-func TestFullLineThatAContainerEndedWithIsTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDevice(t, "c1", "c2")
-		full := strings.Repeat("a", 16<<10)
-		d.print("c1", full)
-		d.print("c2", full)
-		d.engine.end("c1")
-		d.life(true, func(l *Logs) {
-			l.Attach(web, "c1")
-			synctest.Wait()
-			l.Drain(t.Context(), web, container.Container{ID: "c2"})
-			expect(t, "lines", kept(t, l), []string{full, full})
-		})
-	})
-}
-
 func TestQuietContainerOfAProjectIsNotForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const project = "prod_6_web_compose"
@@ -645,49 +554,5 @@ func TestQuietContainerOfAProjectIsNotForgotten(t *testing.T) {
 		if db != 1 {
 			t.Errorf("the line of a quiet container is kept %d times, want once", db)
 		}
-	})
-}
-
-func TestLogThatIsNotReadBeforeItsContainerGoesIsAGap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDevice(t, "c1")
-		d.life(true, func(l *Logs) {
-			l.Attach(web, "c1")
-			d.print("c1", "one")
-			synctest.Wait()
-			l.Detach(web)
-			d.engine.fail(errors.New("engine is busy"))
-			d.engine.breakOff("c1")
-			synctest.Wait()
-			d.print("c1", "nobody ever reads this")
-			d.engine.end("c1")
-			l.Drain(t.Context(), web, container.Container{ID: "c1"})
-			d.engine.remove("c1")
-			d.engine.fail(nil)
-			expect(t, "lines", kept(t, l), []string{"one", "[2-2 engine]"})
-			l.Drain(t.Context(), web, container.Container{ID: "c1"}) // gone: nothing is missing that was not
-			expect(t, "lines", kept(t, l), []string{"one", "[2-2 engine]"})
-		})
-	})
-}
-
-func TestDrainDoesNotWaitForWhoeverTriesLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDevice(t, "c1")
-		d.life(true, func(l *Logs) {
-			d.engine.fail(errors.New("engine is busy"))
-			l.Attach(web, "c1")
-			time.Sleep(5 * time.Minute) // its pauses are long by now
-			d.engine.fail(nil)
-			d.print("c1", "last words")
-			d.engine.end("c1")
-			begun := time.Now()
-			l.Drain(t.Context(), web, container.Container{ID: "c1"})
-			if took := time.Since(begun); took != 0 {
-				t.Errorf("the rest of a log came after %v, want at once", took)
-			}
-			time.Sleep(time.Minute)
-			expect(t, "lines", kept(t, l), []string{"last words"})
-		})
 	})
 }

@@ -41,6 +41,10 @@ type fakeContainer struct {
 	changed chan struct{} // closed at each change
 }
 
+// glue stands between what was printed without an end and what the next run of
+// the container printed behind it. The engine does not show it.
+const glue = "\x00"
+
 func newFakeEngine(ids ...string) *fakeEngine {
 	e := &fakeEngine{containers: map[string]*fakeContainer{}}
 	for _, id := range ids {
@@ -172,9 +176,12 @@ func (e *fakeEngine) Logs(ctx context.Context, id string, o container.LogOptions
 			if text, is := strings.CutPrefix(l, "!"); is {
 				stream, l = "stderr", text
 			}
-			at, _ := split([]byte(l))
-			if !at.Before(o.Since) {
-				line(stream, []byte(l))
+			parts := slices.DeleteFunc(strings.Split(l, glue), func(part string) bool {
+				at, _ := split([]byte(part))
+				return at.Before(o.Since)
+			})
+			if len(parts) > 0 {
+				line(stream, []byte(strings.TrimSuffix(strings.Join(parts, ""), "\r"))) // container.Logs cuts one as well
 			}
 		}
 		switch {

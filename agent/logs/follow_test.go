@@ -405,6 +405,7 @@ func FuzzRecordsOfAnyFormAreReadOrRefused(f *testing.F) {
 		{}, {kind: said, text: "Starting"}, {kind: hole, gap: protocol.GapEngine, source: 9},
 		{at: time.Unix(1, 5), kind: stderr, source: 5, name: "web-1", service: "web", text: "x", cut: true},
 		{kind: stdout, name: "a", service: "other", text: ""},
+		{kind: stdout, text: "\ufffd", size: 1}, {kind: stderr, name: "web-1", text: "x", size: 1 << 20, cut: true},
 	} {
 		f.Add(n.append(nil))
 	}

@@ -7,10 +7,10 @@ import (
 )
 
 // take takes a line into an app's tape, and hands it to whoever listens.
-func (l *Logs) take(t *topic, n line, size int) {
+func (l *Logs) take(t *topic, n line) {
 	t.tape.mu.Lock()
 	defer t.tape.mu.Unlock()
-	seq := t.tape.write(n, size)
+	seq := t.tape.write(n)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if seq <= t.sent || t.late || t.serving {

@@ -214,7 +214,7 @@ func (l *Logs) keep(cn, text string) (*topic, string) {
 	l.mu.Lock()
 	t := l.topic(cn)
 	l.mu.Unlock()
-	l.take(t, line{at: l.cfg.Wall(), kind: said, text: text}, 0)
+	l.take(t, line{at: l.cfg.Wall(), kind: said, text: text})
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t.unwritten = true

@@ -191,12 +191,12 @@ func (p *pass) line(stream string, raw []byte) {
 	}
 	p.last[k] = at
 	p.taken++
-	n := line{at: at, kind: k, source: p.of, service: p.source.Service, name: p.source.Name}
+	n := line{at: at, kind: k, source: p.of, service: p.source.Service, name: p.source.Name, size: len(text)}
 	n.text, n.over = tidy(text)
 	if n.cut = n.over > 0; len(raw) >= container.MaxLine {
 		n.over = 0 // it was longer than anybody read
 	}
-	p.logs.take(p.topic, n, len(text))
+	p.logs.take(p.topic, n)
 }
 
 // doubt tells what speaks against a line that comes while the log is followed.
@@ -258,12 +258,13 @@ func tidy(raw []byte) (text string, over int) {
 
 // glued gives what follows in a line whose beginning was the last one of a
 // container: it had no end of its own, and when the container was started again
-// the engine went on right behind it, with a time in between.
+// the engine went on right behind it, with a time in between. A carriage return
+// that it ended with was cut off it, when it was the end of the log.
 func glued(text []byte, size int) (rest []byte, is bool) {
 	if size >= len(text) {
 		return nil, false
 	}
-	rest = text[size:]
+	rest = bytes.TrimPrefix(text[size:], []byte{'\r'})
 	at, _ := split(rest)
 	return rest, !at.IsZero()
 }

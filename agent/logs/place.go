@@ -12,7 +12,7 @@ import (
 type mark struct {
 	at   time.Time // zero = none was
 	n    int       // so many lines with that time were, one after the other
-	size int       // bytes of the last one's text
+	size int       // bytes of the last one, as it was printed
 }
 
 // A place is how far the log of a container was taken.
@@ -66,9 +66,9 @@ type places map[source]place
 // maxPlaces bounds how many containers are remembered.
 const maxPlaces = 64
 
-func (ps places) take(l line, size int, seq uint64) {
+func (ps places) take(l line, seq uint64) {
 	p := ps[l.source]
-	p.take(l.kind, l.at, size, seq)
+	p.take(l.kind, l.at, l.size, seq)
 	ps[l.source] = p
 }
 

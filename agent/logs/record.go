@@ -19,6 +19,7 @@ type line struct {
 	service string // "" = the app has one container
 	name    string // of the container among its project's; begins with the service as a rule
 	text    string
+	size    int    // bytes of what was printed, before it was made clean; of a container's
 	cut     bool   // the text was longer …
 	over    int    // … by so many bytes, which is not written down; 0 = unknown
 	gap     string // of a gap: why
@@ -58,12 +59,15 @@ func sourceOf(containerID string) source {
 //	8 bytes     source, of all but the agent's
 //	            if named: length of the name, length of the service, name,
 //	            and the service where the name does not begin with it
+//	            if sized: how many bytes were printed, as a varint; else as many as
+//	            the text has
 //	the rest    text; of a gap: why
 const (
 	flagCut   = 1 << 2
 	flagNamed = 1 << 3
 	flagApart = 1 << 4 // the name does not begin with the service
-	flagsAll  = byte(kindMask) | flagCut | flagNamed | flagApart
+	flagSized = 1 << 5 // the text is not what was printed, byte by byte
+	flagsAll  = byte(kindMask) | flagCut | flagNamed | flagApart | flagSized
 )
 
 const noTime = math.MinInt64
@@ -90,6 +94,10 @@ func (l line) append(b []byte) []byte {
 	if apart {
 		flags |= flagApart
 	}
+	sized := l.kind.printed() && l.size != len(l.text)
+	if sized {
+		flags |= flagSized
+	}
 	b = append(b, flags)
 	b = binary.BigEndian.AppendUint64(b, uint64(nanos(l.at)))
 	if l.kind != said {
@@ -101,6 +109,9 @@ func (l line) append(b []byte) []byte {
 		if apart {
 			b = append(b, service...)
 		}
+	}
+	if sized {
+		b = binary.AppendUvarint(b, uint64(l.size))
 	}
 	if l.kind == hole {
 		return append(b, l.gap...)
@@ -143,16 +154,37 @@ func parseHead(b []byte) (l line, text []byte, err error) {
 		l.source = source(binary.BigEndian.Uint64(b))
 		b = b[8:]
 	}
-	if flags&flagNamed == 0 {
+	if flags&flagNamed != 0 {
+		if b, err = l.parseNames(flags, b); err != nil {
+			return line{}, nil, err
+		}
+	}
+	if !l.kind.printed() {
+		if flags&flagSized != 0 {
+			return line{}, nil, errRecord
+		}
 		return l, b, nil
 	}
+	l.size = len(b)
+	if flags&flagSized != 0 {
+		size, rest := number(binary.Uvarint, b)
+		if rest == nil || size > maxCount {
+			return line{}, nil, errRecord
+		}
+		l.size, b = int(size), rest
+	}
+	return l, b, nil
+}
+
+// parseNames reads what a record names, and gives the rest of it.
+func (l *line) parseNames(flags byte, b []byte) (rest []byte, err error) {
 	if len(b) < 2 {
-		return line{}, nil, errRecord
+		return nil, errRecord
 	}
 	name, service := int(b[0]), int(b[1])
 	b = b[2:]
 	if len(b) < name {
-		return line{}, nil, errRecord
+		return nil, errRecord
 	}
 	l.name, b = string(b[:name]), b[name:]
 	switch {
@@ -161,9 +193,9 @@ func parseHead(b []byte) (l line, text []byte, err error) {
 	case flags&flagApart != 0 && service <= len(b):
 		l.service, b = string(b[:service]), b[service:]
 	default:
-		return line{}, nil, errRecord
+		return nil, errRecord
 	}
-	return l, b, nil
+	return b, nil
 }
 
 // nanos is a time in eight bytes. What does not fit is unknown.

@@ -27,9 +27,8 @@ type tape struct {
 	safe     uint64    // numbers below it survive a power cut
 }
 
-// write appends a line; size is that of its text before it was cleaned. t.mu is
-// held.
-func (t *tape) write(l line, size int) (seq uint64) {
+// write appends a line. t.mu is held.
+func (t *tape) write(l line) (seq uint64) {
 	t.load()
 	t.places.bound(t.there)
 	t.buf = l.append(t.buf[:0])
@@ -38,7 +37,7 @@ func (t *tape) write(l line, size int) (seq uint64) {
 		t.buf = nil // one huge line must not cost its memory for ever
 	}
 	if l.kind.printed() {
-		t.places.take(l, size, seq)
+		t.places.take(l, seq)
 	}
 	return seq
 }
@@ -82,9 +81,9 @@ func placesAfter(head []byte, records iter.Seq2[uint64, []byte]) places {
 		ps = places{} // what the containers still have is stored once more
 	}
 	for seq, record := range records {
-		l, text, err := parseHead(record)
+		l, _, err := parseHead(record)
 		if err == nil && l.kind.printed() {
-			ps.take(l, len(text), seq)
+			ps.take(l, seq)
 		}
 	}
 	return ps
