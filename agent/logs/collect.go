@@ -237,7 +237,8 @@ func (l *Logs) occupy(ctx context.Context, t *topic, id string) (free func(), er
 
 // Drain takes in what is left of the log of a container that has ended and is
 // about to be removed. It waits for that, but not for long; what is not read by
-// then is a gap.
+// then is a gap. What it has is on the disk when it returns: with the container
+// goes the engine's copy, which a power cut would have left.
 func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
 	l.mu.Lock()
 	t := l.topic(cn)
@@ -245,14 +246,16 @@ func (l *Logs) Drain(ctx context.Context, cn string, c container.Container) {
 	limited, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
 	defer cancel()
 	err := l.drain(limited, t, container.SourceOf(c))
-	if ctx.Err() != nil || errors.Is(err, container.ErrNotFound) {
+	switch {
+	case ctx.Err() != nil:
 		return
-	}
-	if err != nil {
+	case err != nil && !errors.Is(err, container.ErrNotFound):
 		l.cfg.Log.Warn().Err(err).Str("container", cn).Msg("a container goes before its log was read to the end")
 		l.miss(t, sourceOf(c.ID))
 	}
-	_ = t.tape.stream.Flush(false) // the journal has logged it, and tries again
+	if err := t.tape.stream.Flush(true); err != nil {
+		l.cfg.Log.Warn().Err(err).Str("container", cn).Msg("a container goes, and a power cut may still take the end of its log")
+	}
 }
 
 // miss notes that lines of a container are missing.

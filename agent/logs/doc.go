@@ -23,7 +23,8 @@
 //     with a cursor that ends with the agent.
 //   - What containers print is not written at once: the engine has it. It is, at
 //     most every 100 ms, while somebody follows. What the agent says is always,
-//     and so is the rest of a container that is about to be removed.
+//     and so is the rest of a container that is about to be removed: that is safe
+//     from a power cut before the engine's copy goes.
 //   - The store is bounded (Journal), the oldest lines of the longest log go first.
 //     An app's tape outlives it, and the next app of its name goes on in it.
 //   - An app that prints too fast costs the engine's files, not memory: what there
