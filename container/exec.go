@@ -31,9 +31,9 @@ type ExecSpec struct {
 	TTY           bool     // it gets a terminal, and its output is one stream
 	Stdin         bool     // it can be written to; else its input is empty
 	Height, Width uint16   // of the terminal; 0 = the engine's choice
-	// Mark is in the environment of the program and of all that it starts, so that
-	// EndMarked finds them in another life of this process; letters, digits and
-	// hyphens. "" = nobody will look for them.
+	// Mark is in the environment of the program and of all that it starts, so that End
+	// finds its daemons, and EndMarked all of them in another life of this process;
+	// letters, digits and hyphens, nobody else's. "" = nobody will look for them.
 	Mark string
 }
 

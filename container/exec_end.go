@@ -89,14 +89,18 @@ func inContainer(pid int, id string) bool {
 
 // End ends the program with everything that it has started: all get TERM, and after
 // Config.Grace those that are left get KILL. It returns when nothing is left, or
-// with an error when that cannot be had: then the program may go on. The stream
-// stays, for the engine may still hold what was printed last.
+// with an error when that cannot be had: then the program may go on. Daemons, which
+// nothing but their mark ties to the program, end with it where it was given one; from
+// inside they always do. The stream stays, for the engine may still hold what was
+// printed last.
 func (x *Exec) End(ctx context.Context) error {
 	return wrap("end a program in container", x.container, x.end(ctx))
 }
 
 func (x *Exec) end(ctx context.Context) error {
 	switch {
+	case x.reach.root.PID != 0 && x.reach.mark != "":
+		return x.reach.root.EndAll(ctx, markVariable+"="+x.reach.mark, x.engine.cfg.Grace, x.reach.inside)
 	case x.reach.root.PID != 0:
 		return x.reach.root.End(ctx, x.engine.cfg.Grace, x.reach.inside)
 	case x.reach.container == "" && x.reach.mark != "":

@@ -409,6 +409,39 @@ func TestAnEndTakesThoseWhomAProgramHasLeftBehind(t *testing.T) {
 	}
 }
 
+func TestAnEndTakesDaemonsAlongWhereAMarkTellsWhoseTheyAre(t *testing.T) {
+	docker, near, name := shell(t)
+	far := newEngine(t, overTCP(t, docker.Host), quick)
+	for what, test := range map[string]struct {
+		engine   *container.Engine
+		mark     string
+		daemon   string
+		survives int
+	}{
+		"from here":   {near, "ours", "7654351", 0},
+		"from inside": {far, "theirs", "7654352", 0},
+		"no mark":     {near, "", "7654353", 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			spec := sh("(setsid sleep 3" + test.daemon + " >/dev/null 2>&1 &); sleep 4" + test.daemon)
+			spec.Mark = test.mark
+			x, err := test.engine.Exec(t.Context(), name, spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer x.Close()
+			testenv.WaitFor(t, "the daemon runs", func() bool { return len(alive(t, test.daemon)) == 2 })
+			if err := x.End(t.Context()); err != nil {
+				t.Errorf("End = %v", err)
+			}
+			if left := alive(t, test.daemon); len(left) != test.survives {
+				t.Errorf("left behind: %q, want %d", left, test.survives)
+			}
+		})
+	}
+}
+
 func TestTheEndOfTheContainerIsTheProgramsEnd(t *testing.T) {
 	_, e, name := shell(t)
 	x, err := e.Exec(t.Context(), name, sh("echo up; sleep 300"))

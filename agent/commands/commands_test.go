@@ -162,7 +162,7 @@ func TestTimeLimitCancelAndStopEndEverything(t *testing.T) {
 	for _, what := range []string{protocol.CommandTimedOut, protocol.CommandCanceled, "stopped", protocol.CommandInterrupted} {
 		t.Run(what, func(t *testing.T) {
 			mark := newMark(t)
-			q := shell("sleep " + mark + " & (trap '' TERM; sleep " + mark + ") & setsid sleep " + mark + " & echo up; wait; echo no")
+			q := shell("sleep " + mark + " & (trap '' TERM; sleep " + mark + ") & setsid sleep " + mark + " & (setsid sleep " + mark + " &); echo up; wait; echo no")
 			if what == protocol.CommandTimedOut {
 				q.Timeout = 400 * time.Millisecond
 			}
@@ -172,7 +172,7 @@ func TestTimeLimitCancelAndStopEndEverything(t *testing.T) {
 			defer cancel()
 			answers := l.begin(ctx, q)
 			<-p.first
-			testenv.WaitFor(t, "its children run", func() bool { return len(sleepers(t, mark)) == 3 || what == protocol.CommandTimedOut })
+			testenv.WaitFor(t, "its children run", func() bool { return len(sleepers(t, mark)) == 4 || what == protocol.CommandTimedOut })
 			want := what
 			switch what {
 			case protocol.CommandCanceled:
@@ -411,11 +411,17 @@ func TestNothingRunsAgainstThePolicy(t *testing.T) {
 func TestWhatIsLeftInTheBackgroundLivesAndHoldsNobodyUp(t *testing.T) {
 	l := live(t, t.TempDir())
 	mark := newMark(t)
-	end := l.do(t, shell("sleep "+mark+" & echo started"))
+	end := l.do(t, shell("sleep "+mark+" & (setsid sleep "+mark+" &); echo started"))
 	if !exited(end, 0) || value(end.Stdout) != "started\n" {
 		t.Errorf("%+v", end)
 	}
-	if left := sleepers(t, mark); len(left) != 1 {
-		t.Errorf("left in the background: %d, want one", left)
+	another := shell("sleep 300")
+	another.Timeout = 100 * time.Millisecond
+	if end := l.do(t, another); end.State != protocol.CommandTimedOut {
+		t.Errorf("another one: %+v", end)
+	}
+	l.end()
+	if left := sleepers(t, mark); len(left) != 2 {
+		t.Errorf("left in the background: %d, want both", len(left))
 	}
 }

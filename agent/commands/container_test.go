@@ -87,13 +87,13 @@ func TestAStopInAContainerEndsTheChildren(t *testing.T) {
 	t.Parallel()
 	l, engine, app, _ := insideApps(t)
 	mark := newMark(t)
-	q := shell("sleep " + mark + " & (trap '' TERM; sleep " + mark + ") & echo up; wait")
+	q := shell("sleep " + mark + " & (trap '' TERM; sleep " + mark + ") & (setsid sleep " + mark + " &); echo up; wait")
 	q.Container = app
 	p := newTaking()
 	q.Progress = p.take
 	answers := l.begin(t.Context(), q)
 	<-p.first
-	testenv.WaitFor(t, "its children run", func() bool { return len(sleepers(t, mark)) == 2 })
+	testenv.WaitFor(t, "its children run", func() bool { return len(sleepers(t, mark)) == 3 })
 	if _, err := l.Stop(t.Context(), q.ID, "another"); err == nil || err.Error() != "execution not found" {
 		t.Errorf("Stop in another container = %v", err)
 	}

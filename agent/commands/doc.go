@@ -10,10 +10,11 @@
 //   - An id whose record is damaged stays used: nobody knows whether it ran.
 //   - A command outlives the calls that wait for it. Only its own end, its time
 //     limit, Stop, and the end of Run end it; then everything that it has started
-//     gets SIGTERM, and what is left after Config.Grace SIGKILL. One that ends by
-//     itself may leave others behind in the background, as in any shell; their
-//     output is not taken any more. Who cancels a call ends the command only if
-//     nobody else follows it.
+//     gets SIGTERM, and what is left after Config.Grace SIGKILL: daemons too, unless
+//     they got rid of the mark (below). One that ends by itself may leave others
+//     behind in the background, as in any shell: they live on, and their output is
+//     not taken any more. Who cancels a call ends the command only if nobody else
+//     follows it.
 //   - Nobody shuts others out: each caller has a share of what may run, be kept, and
 //     be asked at once. Answers with output, which are large, are made few at a time.
 //   - Output goes to a file, up to what the caller wants and Config.KeptBytes has

@@ -3,6 +3,7 @@ package commands
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"runtime"
 	"strings"
@@ -49,7 +50,7 @@ func (c *Commands) Execute(ctx context.Context, a protocol.ExecuteCmdArgs, calle
 
 // collect runs a program to its end.
 func (c *Commands) collect(life context.Context, a protocol.ExecuteCmdArgs, stop <-chan struct{}) (string, error) {
-	p, err := startHere(asRun(a), nobodys, c.cfg.Grace, quiet)
+	p, err := startHere(asRun(a), nobodys(), c.cfg.Grace, quiet)
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +91,7 @@ func (c *Commands) collect(life context.Context, a protocol.ExecuteCmdArgs, stop
 func (c *Commands) ExecuteInBackground(ctx context.Context, a protocol.ExecuteCmdArgs, reader string, begins func()) (pid int, err error) {
 	started, failed := make(chan int, 1), make(chan error, 1)
 	err = c.beside(ctx, a, reader, begins, func(life context.Context) {
-		p, err := startHere(asRun(a), nobodys, c.cfg.Grace, quiet)
+		p, err := startHere(asRun(a), nobodys(), c.cfg.Grace, quiet)
 		if err != nil {
 			failed <- &protocol.Error{Code: protocol.CodeInternal, Text: "command failed to run: " + err.Error()}
 			return
@@ -119,8 +120,8 @@ func (c *Commands) ExecuteInBackground(ctx context.Context, a protocol.ExecuteCm
 	}
 }
 
-// nobodys is the mark of programs that belong to no id.
-var nobodys = markOf("")
+// nobodys is the mark of a program that belongs to no id, and its alone.
+func nobodys() string { return markOf(rand.Text()) }
 
 // asRun is a program of execute_cmd as one of run_command.
 func asRun(a protocol.ExecuteCmdArgs) protocol.RunCommandArgs {

@@ -49,17 +49,17 @@ func TestACancelEndsWhatExecuteHasStartedAndALostLinkDoesNot(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			failed := make(chan error, 1)
 			go func() {
-				_, err := l.Execute(ctx, protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "sleep " + mark + " & sleep " + mark + "; true"}}, "3", nil)
+				_, err := l.Execute(ctx, protocol.ExecuteCmdArgs{Cmd: "sh", Args: []string{"-c", "sleep " + mark + " & (setsid sleep " + mark + " &); sleep " + mark + "; true"}}, "3", nil)
 				failed <- err
 			}()
-			testenv.WaitFor(t, "it runs", func() bool { return len(sleepers(t, mark)) == 2 })
+			testenv.WaitFor(t, "it runs", func() bool { return len(sleepers(t, mark)) == 3 })
 			cancel()
 			if err := <-failed; !errors.Is(err, context.Canceled) {
 				t.Errorf("Execute = %v", err)
 			}
 			if lost {
-				if running := len(sleepers(t, mark)); running != 2 {
-					t.Errorf("%d run after the link was lost, want both", running)
+				if running := len(sleepers(t, mark)); running != 3 {
+					t.Errorf("%d run after the link was lost, want all three", running)
 				}
 				l.end()
 			}

@@ -34,6 +34,7 @@ func orShell(line string, argv []string, inContainer bool) (string, []string) {
 type here struct {
 	cmd   *exec.Cmd
 	pipes [2]*os.File
+	mark  string // in the environment of all that it starts, and of nobody else
 	grace time.Duration
 	group group
 
@@ -43,8 +44,8 @@ type here struct {
 	once   sync.Once
 }
 
-// Variable is in the environment of all that a command starts, so that another
-// life finds them. An agent that a command starts is not the command's, and has to
+// Variable is in the environment of all that a command starts, so that its end and
+// another life find them. An agent that a command starts is not the command's, and has to
 // take it out of its own.
 const Variable = "REAGENT_COMMAND"
 
@@ -70,7 +71,7 @@ func startHere(a protocol.RunCommandArgs, mark string, grace time.Duration, both
 	} else if info, err := os.Stat(cmd.Dir); err != nil || !info.IsDir() { // else the program is said to be missing
 		return nil, fmt.Errorf("cwd: there is no folder %s", cmd.Dir)
 	}
-	p := &here{cmd: cmd, grace: grace, reaped: make(chan struct{}), lost: make(chan struct{})}
+	p := &here{cmd: cmd, mark: mark, grace: grace, reaped: make(chan struct{}), lost: make(chan struct{})}
 	if p.group, err = newGroup(cmd); err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (p *here) wait() ending {
 }
 
 func (p *here) end(ctx context.Context) error {
-	err := p.group.end(ctx, p.grace)
+	err := p.group.end(ctx, p.mark, p.grace)
 	if err != nil {
 		p.giveUp()
 	}

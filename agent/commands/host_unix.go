@@ -37,8 +37,8 @@ func (g group) take() {
 	}
 }
 
-func (g group) end(ctx context.Context, grace time.Duration) error {
-	return g.root.End(ctx, grace, nil)
+func (g group) end(ctx context.Context, mark string, grace time.Duration) error {
+	return g.root.EndAll(ctx, mark, grace, nil)
 }
 
 func (g group) close() {}

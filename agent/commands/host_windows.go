@@ -53,8 +53,9 @@ func (g group) take() {
 	_ = windows.AssignProcessToJobObject(g.job, process)
 }
 
-// end ends all of them at once: Windows has no signal that every program heeds.
-func (g group) end(context.Context, time.Duration) error {
+// end ends all of them at once: Windows has no signal that every program heeds. Who
+// belongs to a job needs no mark.
+func (g group) end(context.Context, string, time.Duration) error {
 	_ = g.cmd.Process.Kill() // most often it ends with the job
 	return windows.TerminateJobObject(g.job, 1)
 }

@@ -5,7 +5,8 @@
 // given to somebody else meanwhile is never mistaken for it. To the root belong
 // the processes of its session, and their descendants in other sessions as far
 // as the chain of parents shows them; one whose parents have all ended after it
-// made a session of its own is a daemon and belongs to nobody.
+// made a session of its own is a daemon and belongs to nobody. Only an entry in its
+// environment, a mark, may still tell whose it is: EndAll and EndMarked look for it.
 //
 // Nothing is remembered between two calls and nothing is started. A Root is a
 // value: written down, it finds the same program again in another process, until

@@ -49,6 +49,18 @@ func (r Root) End(ctx context.Context, grace time.Duration, is func(pid int) boo
 	return end(ctx, grace, func() []process { return r.members(seen, is) })
 }
 
+// EndAll ends, as End does, the program and with it those whom EndMarked would end,
+// and what belongs to them: daemons are found, too, if they have kept the entry.
+func (r Root) EndAll(ctx context.Context, entry string, grace time.Duration, is func(pid int) bool) error {
+	seen := map[int]uint64{}
+	return end(ctx, grace, func() []process {
+		for _, p := range marked(entry) {
+			seen[p.pid] = p.start
+		}
+		return r.members(seen, is)
+	})
+}
+
 // EndMarked ends, as End does, all processes that were started with this entry
 // (NAME=value) in their environment. That finds also those whose parents are gone
 // and whose session is their own. This process, those by which it was started, and

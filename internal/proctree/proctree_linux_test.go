@@ -93,6 +93,43 @@ func TestAMarkFindsThoseWhoBelongToNobody(t *testing.T) {
 	}
 }
 
+func TestAnEndOfAllFindsDaemonsByTheirMark(t *testing.T) {
+	const mark = "PROCTREE_TEST=of a program"
+	script := `export PROCTREE_TEST="of a program"
+(setsid sh -c 'trap "" TERM; echo $$; env -u PROCTREE_TEST sleep 300 & echo $!; wait' &)
+(PROCTREE_TEST=anothers setsid sh -c 'echo $$; exec sleep 300' &)
+sleep 300`
+	root, pids := program(t, script, 3)
+	daemon, child, stranger := 0, 0, 0
+	for _, pid := range pids { // they start at once
+		p, err := look(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case hasEntry(pid, "PROCTREE_TEST=anothers"):
+			stranger = pid
+		case p.session == pid:
+			daemon = pid
+		default:
+			child = pid
+		}
+	}
+	if daemon == 0 || child == 0 || stranger == 0 {
+		t.Fatalf("processes %v are not those of the script", pids)
+	}
+	if err := root.EndAll(t.Context(), mark, time.Second, func(pid int) bool { return pid == root.PID }); err != nil || running(root.PID) || !running(daemon) {
+		t.Errorf("EndAll = %v; run: root %t, daemon %t, want the one for which it does not hold only", err, running(root.PID), running(daemon))
+	}
+	if err := root.EndAll(t.Context(), mark, 300*time.Millisecond, nil); err != nil {
+		t.Errorf("EndAll = %v", err)
+	}
+	if running(daemon) || running(child) || running(root.PID) || !running(stranger) {
+		t.Errorf("run: daemon %t, its child %t, root %t, another's %t, want the last only",
+			running(daemon), running(child), running(root.PID), running(stranger))
+	}
+}
+
 // asMarked is in the environment of this test's binary when it is a program that was
 // started with a mark, and ends the others that were.
 const asMarked = "PROCTREE_TEST_ENDS"

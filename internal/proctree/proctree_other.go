@@ -26,5 +26,10 @@ func (r Root) End(context.Context, time.Duration, func(pid int) bool) error {
 	return errors.ErrUnsupported
 }
 
+// EndAll is not possible on this system either.
+func (r Root) EndAll(context.Context, string, time.Duration, func(pid int) bool) error {
+	return errors.ErrUnsupported
+}
+
 // EndMarked finds nobody: this system does not show environments.
 func EndMarked(context.Context, string, time.Duration) error { return nil }

@@ -58,5 +58,10 @@ func (r Root) End(ctx context.Context, grace time.Duration, is func(pid int) boo
 	return ErrLeft
 }
 
+// EndAll ends what End does: this system does not show environments.
+func (r Root) EndAll(ctx context.Context, _ string, grace time.Duration, is func(pid int) bool) error {
+	return r.End(ctx, grace, is)
+}
+
 // EndMarked finds nobody: this system does not show environments.
 func EndMarked(context.Context, string, time.Duration) error { return nil }
