@@ -201,16 +201,13 @@ func (c *Commands) Do(ctx context.Context, q Question) (protocol.CommandEnd, err
 	if !q.Fetches() && q.Container == "" && !c.cfg.Allowed {
 		return protocol.CommandEnd{}, errDisabled
 	}
-	if !q.Fetches() && q.Container != "" {
-		found, err := c.cfg.Engine.Inspect(ctx, q.Container)
-		switch {
-		case errors.Is(err, container.ErrNotFound) || err == nil && (found.Name != q.Container || !c.cfg.Owns(found)):
-			return protocol.CommandEnd{}, errOutside
-		case err != nil:
-			return protocol.CommandEnd{}, err
+	// What is known needs no container any more, and no engine.
+	r, number, kept, err := c.claim(q, q.Container == "")
+	if errors.Is(err, errUnknown) {
+		if err = c.admits(ctx, q.Container); err == nil {
+			r, number, kept, err = c.claim(q, true)
 		}
 	}
-	r, number, kept, err := c.claim(q)
 	switch {
 	case err != nil:
 		return protocol.CommandEnd{}, err
@@ -300,9 +297,21 @@ func (c *Commands) await(ctx context.Context) (*store, error) {
 	return c.store, nil
 }
 
+// admits tells whether commands may run in a container.
+func (c *Commands) admits(ctx context.Context, name string) error {
+	found, err := c.cfg.Engine.Inspect(ctx, name)
+	if errors.Is(err, container.ErrNotFound) || err == nil && (found.Name != name || !c.cfg.Owns(found)) {
+		return errOutside
+	}
+	return err
+}
+
+// errUnknown means that a command would have to begin, and may not yet.
+var errUnknown = errors.New("no such command was begun")
+
 // claim finds the command of a question: one that runs, a kept result, or a new
-// one, which it begins.
-func (c *Commands) claim(q Question) (r *run, follower int, kept *record, err error) {
+// one, which it begins if it may.
+func (c *Commands) claim(q Question, mayBegin bool) (r *run, follower int, kept *record, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life == nil {
@@ -329,6 +338,8 @@ func (c *Commands) claim(q Question) (r *run, follower int, kept *record, err er
 		return r, r.newest, nil, nil
 	case there:
 		return nil, 0, &known, nil
+	case !mayBegin:
+		return nil, 0, nil, errUnknown
 	case c.full(q.Caller):
 		return nil, 0, nil, errTooMany
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,6 +168,118 @@ func TestWhatAKillLeavesInAContainerIsEndedLater(t *testing.T) {
 		}
 	}
 	testenv.WaitFor(t, "they have ended", func() bool { return len(sleepers(t, mark)) == 0 })
+}
+
+// A changing is an engine of which the answers to Inspect change.
+type changing struct {
+	*container.Engine
+	inspect atomic.Pointer[func() error] // the answer, where it is an error
+}
+
+func (c *changing) Inspect(ctx context.Context, idOrName string) (container.Container, error) {
+	if inspect := c.inspect.Load(); inspect != nil {
+		if err := (*inspect)(); err != nil {
+			return container.Container{}, err
+		}
+	}
+	return c.Engine.Inspect(ctx, idOrName)
+}
+
+func (c *changing) from(inspect func() error) { c.inspect.Store(&inspect) }
+
+func TestACommandIsAnsweredWithoutItsContainer(t *testing.T) {
+	t.Parallel()
+	engine := &changing{}
+	l, _, app, _ := insideApps(t, func(c *Config) {
+		engine.Engine = c.Engine.(*container.Engine)
+		c.Engine = engine
+	})
+	within := func(line string) Question {
+		q := shell(line)
+		q.Container = app
+		return q
+	}
+	ended := within("echo out; exit 2")
+	first := l.do(t, ended)
+	running := within("echo up; sleep 300")
+	p := newTaking()
+	running.Progress = p.take
+	answers := []<-chan answered{l.begin(t.Context(), running)}
+	<-p.first
+
+	for _, away := range []error{container.ErrNotFound, container.ErrUnavailable} {
+		engine.from(func() error { return away })
+		if end := l.do(t, ended); !exited(end, 2) || !end.Replayed || value(end.Stdout) != "out\n" || end.Started != first.Started {
+			t.Errorf("%v: %+v, want the first result %+v", away, end, first)
+		}
+		again := newTaking()
+		running.Progress = again.take
+		answers = append(answers, l.begin(t.Context(), running))
+		select {
+		case <-again.first:
+		case got := <-answers[len(answers)-1]:
+			t.Fatalf("%v: %+v, %v, want that it attaches to the command", away, got.end, got.err)
+		}
+		fresh := away
+		if errors.Is(away, container.ErrNotFound) {
+			fresh = errOutside
+		}
+		for what, ask := range map[string]struct {
+			change func(*Question)
+			want   error
+		}{
+			"another caller":  {func(q *Question) { q.Caller = "4" }, errUsed},
+			"other arguments": {func(q *Question) { q.Shell = "echo other" }, errUsed},
+			"another id":      {func(q *Question) { q.ID = newID() }, fresh},
+		} {
+			for _, q := range []Question{ended, running} {
+				ask.change(&q)
+				if end, err := l.Do(t.Context(), q); !errors.Is(err, ask.want) {
+					t.Errorf("%v, %s: %+v, %v, want %v", away, what, end, err, ask.want)
+				}
+			}
+		}
+	}
+	if end, err := l.Stop(t.Context(), running.ID, app); err != nil || end.State != protocol.CommandCanceled {
+		t.Errorf("Stop = %+v, %v", end, err)
+	}
+	for i, call := range answers {
+		if got := <-call; got.err != nil || got.end.State != protocol.CommandCanceled || got.end.Replayed {
+			t.Errorf("call %d: %+v, %v", i, got.end, got.err)
+		}
+	}
+}
+
+func TestEqualCallsAtOnceStartOneProgram(t *testing.T) {
+	t.Parallel()
+	engine := &changing{}
+	l, _, app, _ := insideApps(t, func(c *Config) {
+		engine.Engine = c.Engine.(*container.Engine)
+		c.Engine = engine
+	})
+	const calls = 3
+	var looking sync.WaitGroup // until all of them have found nothing of it
+	looking.Add(calls)
+	engine.from(func() error { looking.Done(); looking.Wait(); return nil })
+	var begun atomic.Int32
+	q := shell("echo $$")
+	q.Container = app
+	q.Begins = func() { begun.Add(1) }
+	var answers []<-chan answered
+	for range calls {
+		answers = append(answers, l.begin(t.Context(), q))
+	}
+	pids := map[string]bool{}
+	for i, call := range answers {
+		got := <-call
+		if got.err != nil || !exited(got.end, 0) {
+			t.Errorf("call %d: %+v, %v", i, got.end, got.err)
+		}
+		pids[value(got.end.Stdout)] = true
+	}
+	if begun.Load() != 1 || len(pids) != 1 {
+		t.Errorf("it was begun %d times, as %v, want once", begun.Load(), pids)
+	}
 }
 
 // away is an engine that does not answer.

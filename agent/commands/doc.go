@@ -5,8 +5,9 @@
 //   - A command has an id of its caller's choice and runs once. Before it starts,
 //     the intent is on the disk; the same caller with the same id and arguments
 //     attaches to it, or gets its kept result, from any number of calls, over lost
-//     links and ends of the agent. A command that an end of the agent cut off is
-//     "interrupted": what of it still runs is ended, and it does not run again.
+//     links and ends of the agent, and whatever became of its container. A command
+//     that an end of the agent cut off is "interrupted": what of it still runs is
+//     ended, and it does not run again.
 //   - An id whose record is damaged stays used: nobody knows whether it ran.
 //   - A command outlives the calls that wait for it. Only its own end, its time
 //     limit, Stop, and the end of Run end it; then everything that it has started
