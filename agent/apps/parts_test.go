@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"reagent/container"
-	"reagent/persistence/device"
 	"reagent/protocol"
 )
 
@@ -250,7 +249,7 @@ func TestOnlyContainersOfThisDeviceAreAdopted(t *testing.T) {
 func TestProbationIsJudgedByWhatTheContainerDoes(t *testing.T) {
 	waits := ProductWaits()
 	start := time.Unix(1e9, 0)
-	swap := device.Swap{ToContainers: []string{"new"}, Started: start}
+	p := probation{since: start, runs: map[string]time.Time{"new": start.Add(-time.Second)}}
 	runs := func(change func(*container.Container)) sight {
 		c := container.Container{ID: "new", Status: container.StatusRunning, Started: start.Add(-time.Second)}
 		if change != nil {
@@ -264,21 +263,35 @@ func TestProbationIsJudgedByWhatTheContainerDoes(t *testing.T) {
 		after time.Duration
 		want  verdict
 	}{
-		"still young":        {runs(nil), 29 * time.Second, undecided},
-		"old enough":         {runs(nil), 30 * time.Second, passed},
-		"gone":               {sight{}, time.Second, failed},
-		"another container":  {runs(func(c *container.Container) { c.ID = "x" }), time.Second, failed},
-		"exited well":        {runs(ended), time.Second, failed},
-		"a job that is done": {sight{parts: runs(ended).parts, jobs: true}, 30 * time.Second, passed},
-		"restarted":          {runs(func(c *container.Container) { c.Started = start.Add(time.Second) }), 2 * time.Second, failed},
-		"healthy":            {runs(func(c *container.Container) { c.Health = container.HealthHealthy }), 31 * time.Second, passed},
-		"unhealthy":          {runs(func(c *container.Container) { c.Health = container.HealthUnhealthy }), time.Second, failed},
-		"undecided check":    {runs(func(c *container.Container) { c.Health = container.HealthStarting }), time.Minute, undecided},
-		"check without end":  {runs(func(c *container.Container) { c.Health = container.HealthStarting }), 5 * time.Minute, failed},
+		"still young":                            {runs(nil), 29 * time.Second, undecided},
+		"old enough":                             {runs(nil), 30 * time.Second, passed},
+		"gone":                                   {sight{}, time.Second, failed},
+		"another container":                      {runs(func(c *container.Container) { c.ID = "x" }), time.Second, failed},
+		"exited well":                            {runs(ended), time.Second, failed},
+		"a job that is done":                     {sight{parts: runs(ended).parts, jobs: true}, 30 * time.Second, passed},
+		"restarted":                              {runs(func(c *container.Container) { c.Started = start.Add(time.Second) }), 2 * time.Second, failed},
+		"restarted after the clock was set back": {runs(func(c *container.Container) { c.Started = start.Add(-time.Hour) }), 2 * time.Second, failed},
+		"healthy":                                {runs(func(c *container.Container) { c.Health = container.HealthHealthy }), 31 * time.Second, passed},
+		"unhealthy":                              {runs(func(c *container.Container) { c.Health = container.HealthUnhealthy }), time.Second, failed},
+		"undecided check":                        {runs(func(c *container.Container) { c.Health = container.HealthStarting }), time.Minute, undecided},
+		"check without end":                      {runs(func(c *container.Container) { c.Health = container.HealthStarting }), 5 * time.Minute, failed},
 	} {
-		if got, reason, wait := judge(swap, c.seen, start.Add(c.after), waits); got != c.want || got == undecided && wait <= 0 || got == failed && reason == "" {
+		if got, reason, wait := judge(p, c.seen, start.Add(c.after), waits); got != c.want || got == undecided && wait <= 0 || got == failed && reason == "" {
 			t.Errorf("%s: verdict %d (%q, %s), want %d", name, got, reason, wait, c.want)
 		}
+	}
+}
+
+func TestNoClockThatIsSetDecidesAboutAProbation(t *testing.T) {
+	// The engine's was set back between the start and the probation's beginning.
+	seen := sight{parts: []container.Container{{ID: "new", Status: container.StatusRunning, Started: time.Now().Add(24 * time.Hour)}}}
+	p := watch(seen)
+	if p.since == p.since.Round(0) {
+		t.Errorf("it began at %s by the wall clock alone", p.since)
+	}
+	waits := ProductWaits()
+	if got, reason, _ := judge(p, seen, p.since.Add(waits.Probation), waits); got != passed {
+		t.Errorf("verdict %d (%s), want it to pass", got, reason)
 	}
 }
 

@@ -259,7 +259,7 @@ func (w *worker) planSwap(j *job, now time.Time) decision {
 	case w.outdated(j) && j.seen.runs():
 		return decision{step: run, do: w.restartSwap}
 	}
-	verdict, reason, wait := judge(*swap, j.seen, now, w.a.cfg.Waits)
+	verdict, reason, wait := judge(w.watched, j.seen, now, w.a.cfg.Waits)
 	switch verdict {
 	case passed:
 		return decision{step: settle, do: w.commit}
@@ -285,20 +285,36 @@ const (
 	failed
 )
 
+// A probation is the watch over a new version. It is stored nowhere and begins
+// anew with the process, so that its age needs no clock that somebody may set: a
+// device without one of its own sets it, often by years, once it is on-line.
+type probation struct {
+	since time.Time
+	runs  map[string]time.Time // when its containers were started, by their ids, as the engine tells it
+}
+
+func watch(seen sight) probation {
+	p := probation{since: time.Now(), runs: make(map[string]time.Time, len(seen.parts))}
+	for _, c := range seen.parts {
+		p.runs[c.ID] = c.Started
+	}
+	return p
+}
+
 // judge says whether a new version has passed its probation (design S16): each of
 // its containers runs, was not restarted, and is healthy if it has a health
 // check. A service that did its work is fine.
-func judge(swap device.Swap, seen sight, now time.Time, waits Waits) (v verdict, reason string, wait time.Duration) {
-	age := now.Sub(swap.Started)
+func judge(p probation, seen sight, now time.Time, waits Waits) (v verdict, reason string, wait time.Duration) {
+	age := now.Sub(p.since)
 	starting := ""
 	ids := seen.ids()
-	for _, id := range swap.ToContainers {
+	if len(ids) == 0 || len(p.runs) == 0 {
+		return failed, "the container of the new version is gone", 0
+	}
+	for id := range p.runs {
 		if !slices.Contains(ids, id) {
 			return failed, "a container of the new version is gone", 0
 		}
-	}
-	if len(ids) == 0 || len(swap.ToContainers) == 0 {
-		return failed, "the container of the new version is gone", 0
 	}
 	for _, c := range seen.parts {
 		of := ofService(c)
@@ -306,7 +322,7 @@ func judge(swap device.Swap, seen sight, now time.Time, waits Waits) (v verdict,
 		case seen.done(c):
 		case c.Status != container.StatusRunning:
 			return failed, fmt.Sprintf("%sthe new version exited with status code %d", of, c.ExitCode), 0
-		case c.RestartCount > 0 || c.Started.After(swap.Started):
+		case c.RestartCount > 0 || !c.Started.Equal(p.runs[c.ID]):
 			return failed, of + "the new version restarted", 0
 		case c.Health == container.HealthUnhealthy:
 			return failed, of + "the new version is not healthy", 0

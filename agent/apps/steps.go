@@ -149,7 +149,7 @@ func (w *worker) launch(ctx context.Context, j *job) error {
 		j.have.Made = m.made(j.seen)
 	}
 	if swap := j.have.Swap; swap != nil {
-		swap.ToContainers, swap.Started, swap.Phase = j.seen.ids(), time.Now().UTC(), device.SwapProbation
+		w.watched, swap.Phase = watch(j.seen), device.SwapProbation
 	}
 	if err := w.set(j, protocol.Running, reporting{}); err != nil {
 		return err

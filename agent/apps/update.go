@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"reagent/persistence/device"
 	"reagent/protocol"
@@ -60,7 +59,7 @@ func (w *worker) update(ctx context.Context, j *job) error {
 		}
 	}
 	swap.Phase, swap.ToVersion, swap.ToRelease, swap.WishSeq = device.SwapParking, r.NewestVersion, r.NewReleaseKey, j.wish.Seq
-	swap.ToMade, swap.ToContainers, swap.Started = j.successor().made(sight{}), nil, time.Time{}
+	swap.ToMade = j.successor().made(sight{})
 	j.have.Swap = swap
 	if err := w.save(j); err != nil {
 		return err
@@ -174,10 +173,10 @@ func (w *worker) startNew(ctx context.Context, j *job) error {
 // away: what happened meanwhile is not the new version's fault.
 func (w *worker) renewProbation(j *job) error {
 	if j.seen.runs() {
-		j.have.Swap.ToContainers, j.have.Swap.Started = j.seen.ids(), time.Now().UTC()
-	} else {
-		j.have.Swap.Phase = device.SwapStarting
+		w.watched = watch(j.seen)
+		return nil
 	}
+	j.have.Swap.Phase = device.SwapStarting
 	return w.save(j)
 }
 

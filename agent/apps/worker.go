@@ -45,6 +45,7 @@ type worker struct {
 	answered uint64          // Seq of the newest wish that a report answered
 	epoch    uint64          // of the engine, at the last look
 	cut      map[string]bool // ids of containers that ended well only because the system did
+	watched  probation       // of the version that is under probation
 	halted   bool            // stopped for want of room, and not started again yet
 	trouble  backoff.Backoff // of looks that fail for neither app nor engine, such as on a full disk
 }

@@ -145,10 +145,6 @@ type Swap struct {
 	ToRelease  uint64    `json:"to_release"`
 	ToMade     *Made     `json:"to_made,omitempty"`
 	WishSeq    uint64    `json:"wish_seq"`
-	// ToContainers are the ids of the new containers, once they were made, and
-	// Started the beginning of their probation.
-	ToContainers []string  `json:"to_containers,omitempty"`
-	Started      time.Time `json:"started,omitzero"`
 	// Reason is why the new version is rolled back.
 	Reason string `json:"reason,omitempty"`
 }

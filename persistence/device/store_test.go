@@ -144,7 +144,7 @@ func TestWhatWasSavedIsThereAfterARestart(t *testing.T) {
 	a := device.Actual{
 		AppKey: 7, Stage: protocol.Prod, AppName: "web", State: protocol.Running, Version: "1.0.0", ReleaseKey: 9,
 		HostPorts: map[string]uint16{"tcp/8080": 40000}, Changed: time.Now().UTC().Round(0),
-		Swap: &device.Swap{Phase: device.SwapProbation, Parked: "abc", ToVersion: "1.1.0", WishSeq: w.Seq, Started: time.Now().UTC()},
+		Swap: &device.Swap{Phase: device.SwapProbation, Parked: "abc", ToVersion: "1.1.0", WishSeq: w.Seq},
 	}
 	must(t, s.Save(a, report(7, protocol.Running)))
 	must(t, s.SetMeta("swarm", "12"))
