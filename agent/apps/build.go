@@ -33,6 +33,9 @@ const (
 	labelBuiltName = "reagent.build.app_name"
 )
 
+// errStandstill is a build of which nothing came for too long, or that took too long.
+var errStandstill = errors.New("the build came to a standstill")
+
 // A builder is the part of a form that makes images instead of fetching them.
 type builder interface {
 	// build makes the images from the app's archive, and tells which file that was.
@@ -117,6 +120,7 @@ func (w *worker) construct(ctx context.Context, j *job, to topic, release bool) 
 	var source fs.FileInfo
 	if err == nil {
 		source, err = w.builderOf(m.project()).build(ctx, j, construction{m, logins, release, to})
+		err = w.overdue(ctx, errStandstill, err)
 	}
 	switch {
 	case err == nil:

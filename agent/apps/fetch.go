@@ -109,7 +109,7 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 		tell = inQuarters(func(percent int64) { put(fmt.Sprintf("Pulling %s: %d %%", ref, percent)) })
 	}
 	var most int64
-	err = d.w.pullFitting(ctx, ref, cred, func(p container.PullProgress) {
+	return d.w.pullFitting(ctx, ref, cred, func(p container.PullProgress) {
 		if !d.begun {
 			d.begun, d.heard = true, time.Now()
 		}
@@ -122,13 +122,6 @@ func (d *download) attempt(ctx context.Context, ref string) error {
 		}
 		tell(p)
 	})
-	if errors.Is(err, container.ErrTimeout) && ctx.Err() == nil {
-		// The engine took the pull and then had nothing to tell: that is the
-		// registry's silence. Taken for the engine's, it would be no failure, and
-		// an update that never comes would keep its app from being looked after.
-		return fmt.Errorf("%w: %v", container.ErrNetwork, err)
-	}
-	return err
 }
 
 // inQuarters passes on how far a pull came, four times.

@@ -3,6 +3,8 @@ package apps
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -89,10 +91,83 @@ func TestAProjectThatIsNeverUpFails(t *testing.T) {
 	compose.hurried.Store(true)
 	r.eventually("the roll-back ends, and the next start", func() bool { return r.log.contains("Entered a crashloop (1st") })
 	r.settled(protocol.Failed)
-	if have, _, err := r.store.Actual(r.id); err != nil || have.Version != "1" || !strings.Contains(have.Error, "did not come up") {
+	if have, _, err := r.store.Actual(r.id); err != nil || have.Version != "1" || !strings.Contains(have.Error, errNotUp.Error()) {
 		t.Errorf("installed is version %s, failed because of %q (%v); want 1", have.Version, have.Error, err)
 	}
 	compose.hurried.Store(false)
 	r.request(define(good))
 	r.up("web", "db")
+}
+
+// What a registry or a build keeps the engine waiting for is done once, as
+// everything that a developer asks for, and then told.
+func TestNoSilenceOfOthersIsTakenForTheEngines(t *testing.T) {
+	t.Parallel()
+	const idle = 2 * time.Second
+	impatient := func(t *testing.T, r *rig, reg *testenv.Registry) {
+		e, err := container.New(container.Config{Host: testenv.Docker(t).Host, PullIdle: idle, BuildIdle: idle, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(e.Close)
+		r.stop()
+		r.engine, r.facts.Registry = e, reg.Host+"/"
+		r.start()
+	}
+	for _, c := range []struct {
+		name string
+		run  func(t *testing.T) (r *rig, brought func(...string))
+		want []string
+		told error
+	}{
+		{"a push", func(t *testing.T) (*rig, func(...string)) {
+			r := newDevRig(t)
+			deaf := testenv.NewRegistry(t)
+			deaf.Fault(func(_ http.ResponseWriter, q *http.Request, _ http.Handler) { <-q.Context().Done() })
+			impatient(t, r, deaf)
+			r.upload(source(t))
+			return r, r.wish(protocol.Published, publishAs("1"))
+		}, []string{"REMOVED", "BUILDING", "BUILT", "PUBLISHING", "FAILED"}, container.ErrNetwork},
+		{"an image of elsewhere", func(t *testing.T) (*rig, func(...string)) {
+			r := newComposeDevRig(t)
+			other := r.push("other:1", testenv.App{})
+			r.stop()
+			r.engine = &puller{r.engine, func(context.Context, string, func(container.PullProgress)) error {
+				return fmt.Errorf("pull: %w", container.ErrTimeout)
+			}}
+			r.start()
+			r.upload(files{"x": "x"})
+			return r, r.wish(protocol.Published, publishAs("1"), define(map[string]any{"services": map[string]any{
+				"web": map[string]any{"image": r.serviceImage(protocol.Prod, "web") + ":1", "x-source-image": other},
+			}}))
+		}, []string{"REMOVED", "BUILDING", "BUILT", "PUBLISHING", "FAILED"}, container.ErrNetwork},
+		{"a build", func(t *testing.T) (*rig, func(...string)) {
+			r := newDevRig(t)
+			impatient(t, r, testenv.NewRegistry(t))
+			r.upload(slowSource(t, "60"))
+			return r, r.wish(protocol.Built)
+		}, []string{"REMOVED", "BUILDING", "FAILED"}, errStandstill},
+		{"a build by compose", func(t *testing.T) (*rig, func(...string)) {
+			r := newComposeDevRig(t)
+			programs := testenv.Compose(t)
+			r.stop()
+			r.compose = container.NewCompose(container.ComposeConfig{
+				Plugins: []string{programs.Plugins}, Helper: programs.Helper, Temp: t.TempDir(), BuildLimit: idle, Log: zerolog.Nop(),
+			})
+			r.start()
+			r.upload(slowSource(t, "60"))
+			return r, r.wish(protocol.Built, define(map[string]any{"services": map[string]any{
+				"web": map[string]any{"build": ".", "image": r.serviceImage(protocol.Dev, "web")},
+			}}))
+		}, []string{"REMOVED", "BUILDING", "FAILED"}, errStandstill},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, brought := c.run(t)
+			brought(c.want...)
+			if got := r.lastError(); !strings.Contains(got, c.told.Error()) {
+				t.Errorf("reported %q, want %q in it", got, c.told)
+			}
+		})
+	}
 }

@@ -127,7 +127,7 @@ func (w *worker) send(ctx context.Context, image publishedImage, cred *container
 		}
 	}
 	if err := e.Push(ctx, image.name, cred, to.record); err != nil {
-		return fmt.Errorf("push %s: %w", image.name, err)
+		return fmt.Errorf("push %s: %w", image.name, w.overdue(ctx, container.ErrNetwork, err))
 	}
 	return nil
 }

@@ -132,7 +132,7 @@ const (
 )
 
 // pullFitting is a pull that is not begun if it is known not to fit, and given up
-// as soon as that shows.
+// as soon as that shows. One of which nothing is heard is the registry's silence.
 func (w *worker) pullFitting(ctx context.Context, ref string, cred *container.Credential, progress func(container.PullProgress)) error {
 	if err := w.a.cfg.Disk.AdmitImage(0); err != nil {
 		return err
@@ -160,5 +160,5 @@ func (w *worker) pullFitting(ctx context.Context, ref string, cred *container.Cr
 	if cause := context.Cause(ctx); err != nil && noRoom(cause) {
 		return cause
 	}
-	return err
+	return w.overdue(ctx, container.ErrNetwork, err)
 }
