@@ -189,7 +189,7 @@ func (w *worker) withdraw(ctx context.Context, j *job) error {
 				err = nil
 			}
 		}
-		if engineGone(err) {
+		if err != nil && (engineGone(err) || ctx.Err() != nil) {
 			return fmt.Errorf("withdraw %s: %w", name, err)
 		}
 		if err != nil {

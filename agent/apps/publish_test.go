@@ -81,6 +81,18 @@ func (e *slowPush) Push(ctx context.Context, ref string, c *container.Credential
 	return e.engine.Push(ctx, ref, c, record)
 }
 
+// heldTag names nothing until its context ends.
+type heldTag struct {
+	engine
+	begun chan struct{}
+}
+
+func (e *heldTag) Tag(ctx context.Context, _, _ string) error {
+	close(e.begun)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 func TestAPublicationThatIsCalledOffLeavesTheInstalledVersionAlone(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(r *rig, e *slowPush){
@@ -105,6 +117,22 @@ func TestAPublicationThatIsCalledOffLeavesTheInstalledVersionAlone(t *testing.T)
 			// Nobody wants it any more when the agent comes back.
 			r.start()
 			r.wish(protocol.Present, func(q *protocol.AppRequest) { q.CancelTransition = true })
+			r.settled(protocol.Present)
+		},
+		"the agent ends, and again before all is as it was": func(r *rig, e *slowPush) {
+			r.stop()
+			held := &heldTag{e.engine, make(chan struct{})}
+			r.engine = held
+			r.start()
+			select {
+			case <-held.begun:
+			case <-time.After(time.Minute):
+				r.t.Fatal("nothing is given back")
+			}
+			r.wish(protocol.Present, func(q *protocol.AppRequest) { q.CancelTransition = true })
+			r.stop()
+			r.engine = e.engine
+			r.start()
 			r.settled(protocol.Present)
 		},
 	} {
