@@ -33,7 +33,8 @@ type session struct {
 	id     string
 	server *http.Server
 	conn   net.Conn
-	over   chan struct{} // closed when the connection is served no more
+	over   chan struct{} // closed by ended when the connection is served no more
+	ended  func()
 }
 
 // What BuildKit may ask.
@@ -44,10 +45,9 @@ const (
 
 // openSession begins a session, served by a goroutine of its own until close.
 func (p *peer) openSession(ctx context.Context, logins map[string]Credential) (*session, error) {
-	s := &session{id: rand.Text(), over: make(chan struct{})}
-	var err error
-	s.conn, err = p.DialHijack(ctx, "/session", "h2c", map[string][]string{
-		"X-Docker-Expose-Session-Uuid":        {s.id},
+	id := rand.Text()
+	conn, err := p.DialHijack(ctx, "/session", "h2c", map[string][]string{
+		"X-Docker-Expose-Session-Uuid":        {id},
 		"X-Docker-Expose-Session-Name":        {"reagent"},
 		"X-Docker-Expose-Session-Grpc-Method": {askHealth, askCredentials},
 	})
@@ -57,11 +57,19 @@ func (p *peer) openSession(ctx context.Context, logins map[string]Credential) (*
 		}
 		return nil, fmt.Errorf("%w: %w", errNoSession, err)
 	}
+	s := newSession(id, conn, logins)
+	go s.serve() // ends with close, as the connection does
+	return s, nil
+}
+
+// newSession is a session that somebody has yet to serve.
+func newSession(id string, conn net.Conn, logins map[string]Credential) *session {
 	byHost := make(map[string]Credential, len(logins))
 	for host, c := range logins {
 		byHost[loginHost(host)] = c
 	}
-	ended := sync.OnceFunc(func() { close(s.over) })
+	s := &session{id: id, conn: conn, over: make(chan struct{})}
+	s.ended = sync.OnceFunc(func() { close(s.over) })
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	s.server = &http.Server{
@@ -70,14 +78,22 @@ func (p *peer) openSession(ctx context.Context, logins map[string]Credential) (*
 		ErrorLog:  log.New(io.Discard, "", 0),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateClosed || state == http.StateHijacked {
-				ended()
+				s.ended()
 			}
 		},
 	}
+	return s
+}
+
+func (s *session) serve() {
 	one := &oneConn{conn: make(chan net.Conn, 1), addr: s.conn.LocalAddr(), done: make(chan struct{})}
 	one.conn <- s.conn
-	go func() { _ = s.server.Serve(one) }() // ends with close, as the connection does
-	return s, nil
+	_ = s.server.Serve(one)
+	select {
+	case <-one.conn: // closed before it was accepted: the server tells nothing about it
+		s.ended()
+	default:
+	}
 }
 
 // close ends the session and returns when nothing of it is left.

@@ -3,9 +3,11 @@ package container
 import (
 	"bytes"
 	"encoding/binary"
+	"net"
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"testing/synctest"
 )
 
 // asked asks a session one thing, as gRPC does.
@@ -49,5 +51,28 @@ func TestSessionAnswersWhatItOffersAndNothingElse(t *testing.T) {
 		if status != test.status || !bytes.Equal(answer, test.answer) {
 			t.Errorf("%s: status %s, %x, want %s, %x", test.what, status, answer, test.status, test.answer)
 		}
+	}
+}
+
+// A build that is refused at once closes its session before the goroutine that
+// serves it has begun.
+func TestSessionThatNobodyServedYetCanBeClosed(t *testing.T) {
+	for _, served := range []bool{true, false} {
+		synctest.Test(t, func(*testing.T) { // whoever waits for ever is a deadlock here
+			ours, engines := net.Pipe()
+			defer engines.Close()
+			s := newSession("id", ours, nil)
+			if served {
+				go s.serve()
+				synctest.Wait()
+				s.close()
+				return
+			}
+			closed := make(chan struct{})
+			go func() { defer close(closed); s.close() }()
+			synctest.Wait()
+			go s.serve()
+			<-closed
+		})
 	}
 }
