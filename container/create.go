@@ -56,12 +56,15 @@ func (e *Engine) fallBack(ctx context.Context, spec Spec, do func(context.Contex
 		return "", "", fmt.Errorf("create container %s: %w", spec.Name, err)
 	}
 	var notes []string
-	for {
+	passing := false // the last refusal was none that lasts
+	for lost := 0; ; {
 		id, err = do(ctx, spec, allowed)
 		switch {
 		case err == nil:
 			if spec.Privileged {
-				e.learn(allowed)
+				if !passing {
+					e.learn(allowed)
+				}
 				notes = append(notes, allowed.note()...)
 			}
 			return id, strings.Join(notes, "; "), nil
@@ -72,13 +75,23 @@ func (e *Engine) fallBack(ctx context.Context, spec Spec, do func(context.Contex
 			spec.Runtime = ""
 		case spec.Privileged && allowed.dropUnknown(err):
 		case spec.Privileged && refused(err) && allowed.lower(ctx, e):
+			passing = refusedNow(err)
+		case spec.Privileged && unplugged(err) && lost < maxUnplugged:
+			lost++ // since they were listed
 		default:
 			return "", "", err
 		}
 	}
 }
 
+// maxUnplugged bounds how often devices are listed again for one container.
+const maxUnplugged = 3
+
 func (e *Engine) create(ctx context.Context, spec Spec, allowed rights) (id string, err error) {
+	if !spec.Privileged || !allowed.privileged() {
+		// Listed for each container anew: they come and go.
+		spec.Devices = e.eachDevice(ctx, spec.Devices)
+	}
 	config, host := request(spec, allowed)
 	err = e.call(ctx, e.cfg.Timeout, func(ctx context.Context, p *peer) (err error) {
 		id, err = p.make(ctx, config, host, spec)
@@ -158,10 +171,11 @@ func lastOfEach(env []string) []string {
 	return kept
 }
 
-// Start starts a container; one that runs stays as it is.
+// Start starts a container; one that runs stays as it is. ErrDemand when it asks
+// for more than the engine gives.
 func (e *Engine) Start(ctx context.Context, id string) error {
 	return e.onContainer(ctx, "start container", id, e.cfg.Timeout, func(ctx context.Context, p *peer, id string) error {
-		return p.ContainerStart(ctx, id, container.StartOptions{})
+		return p.demands(ctx, id, p.ContainerStart(ctx, id, container.StartOptions{}))
 	})
 }
 

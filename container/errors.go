@@ -29,6 +29,11 @@ var (
 	ErrUnauthorized = errors.New("registry refused the login")
 	ErrNoSpace      = errors.New("no space left on the device")
 
+	// ErrDemand means that a container asks for what the engine does not give it
+	// (any more): rights, a device, a runtime. It will not start until that has
+	// changed; Run makes one that asks for less.
+	ErrDemand = errors.New("the engine does not give the container what it asks for")
+
 	// ErrNetwork means that a registry could not be reached, or the link to it was
 	// lost: nothing is wrong with what was asked, and asking again later helps.
 	ErrNetwork = errors.New("the registry cannot be reached")

@@ -66,19 +66,24 @@ func (r *rights) dropUnknown(err error) bool {
 var unknownCap = regexp.MustCompile(`unknown capability: "(CAP_[A-Z_]+)"`)
 
 // refused reports whether err says that the engine may not give a container the
-// rights that were asked for. A program that may not be executed reads almost
-// the same, and is the app's own fault.
+// rights that were asked for.
 func refused(err error) bool {
 	text := strings.ToLower(err.Error())
-	if strings.Contains(text, `exec: "`) || strings.Contains(text, "exec /") {
-		return false
-	}
-	return slices.ContainsFunc([]string{
-		"operation not permitted",
-		"permission denied",
-		"capabilit",
-		"privileged",
-	}, func(s string) bool { return strings.Contains(text, s) })
+	says := func(s string) bool { return strings.Contains(text, s) }
+	return kindOf(err) == nil && slices.ContainsFunc(rightsRefused, says) && !slices.ContainsFunc(rightsNotMeant, says)
+}
+
+// What a refusal is told by, and what reads almost the same and is the app's own
+// fault: a program that may not be executed, a port that is not for everybody.
+var (
+	rightsRefused  = []string{"operation not permitted", "permission denied", "capabilit", "privileged"}
+	rightsNotMeant = []string{`exec: "`, "exec /", "privileged port"}
+)
+
+// refusedNow reports whether a refusal is about a device that happens to be there
+// right now, so that the next container may get what this one did not.
+func refusedNow(err error) bool {
+	return strings.Contains(err.Error(), "error creating device nodes")
 }
 
 // rights gives what is known to work with the engine that answers now.

@@ -11,10 +11,11 @@ import (
 	"syscall"
 )
 
-// boundingSet reads the capability bounding set of the process that listens on
-// a socket. Under systemd's socket activation that is systemd, whose set is the
-// one that the engine inherited.
-func boundingSet(ctx context.Context, socket string) (uint64, error) {
+// listener finds the process that listens on a socket. Under systemd's socket
+// activation that is systemd, from which the engine inherited what we ask for.
+// One that is not of our namespace, because the agent runs in a container, has
+// no id.
+func listener(ctx context.Context, socket string) (pid int, err error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", socket)
 	if err != nil {
@@ -32,7 +33,20 @@ func boundingSet(ctx context.Context, socket string) (uint64, error) {
 	}); err != nil || peerErr != nil {
 		return 0, errors.Join(err, peerErr)
 	}
-	path := fmt.Sprintf("/proc/%d/status", peer.Pid) // pid 0: not of our namespace
+	if peer.Pid == 0 {
+		return 0, fmt.Errorf("whoever listens on %s is out of sight", socket)
+	}
+	return int(peer.Pid), nil
+}
+
+// boundingSet reads the capability bounding set of the process that listens on
+// a socket.
+func boundingSet(ctx context.Context, socket string) (uint64, error) {
+	pid, err := listener(ctx, socket)
+	if err != nil {
+		return 0, err
+	}
+	path := fmt.Sprintf("/proc/%d/status", pid)
 	status, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err

@@ -7,7 +7,9 @@ import (
 	"errors"
 )
 
-// boundingSet needs Linux: elsewhere the engine runs in a virtual machine.
+// listener and boundingSet need Linux: elsewhere the engine runs in a virtual machine.
+func listener(context.Context, string) (int, error) { return 0, errors.ErrUnsupported }
+
 func boundingSet(context.Context, string) (uint64, error) {
 	return 0, errors.ErrUnsupported
 }

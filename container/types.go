@@ -34,7 +34,7 @@ type Spec struct {
 	ExtraHosts  []string
 	Runtime     string // "" = the engine's default; "nvidia"
 	Mounts      []Mount
-	Devices     []string // host paths, mapped to themselves
+	Devices     []string // host paths, mapped to themselves; a folder stands for the devices in it
 	Ports       []Port
 	Log         LogLimit
 }
