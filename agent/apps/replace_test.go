@@ -2,13 +2,14 @@ package apps
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"testing"
 
+	"reagent/container"
 	"reagent/protocol"
 )
 
-// stubborn does not start one container.
+// stubborn does not start one container, for what it asks.
 type stubborn struct {
 	engine
 	id string
@@ -16,7 +17,7 @@ type stubborn struct {
 
 func (s stubborn) Start(ctx context.Context, id string) error {
 	if id == s.id {
-		return errors.New("unable to apply caps: operation not permitted")
+		return fmt.Errorf("unable to apply caps: operation not permitted: %w", container.ErrDemand)
 	}
 	return s.engine.Start(ctx, id)
 }

@@ -85,11 +85,20 @@ func (f single) start(ctx context.Context, j *job, m making, vars []variable) (m
 }
 
 // replaceable tells whether a container that does not start is made anew: one
-// that was left half-made by a power cut asks for rights that Run would have
-// lowered, and would never start. An adopted one is not ours to make again.
+// that asks for what the engine does not give would never start, such as one that
+// was left half-made by a power cut before Run could lower its rights, or one of
+// which a device was unplugged; nor would one that somebody paused. What an app
+// wrote into its container is not given up for anything else, a full disk above
+// all; a container that never ran has nothing in it. An adopted one is not ours to
+// make again.
 func (w *worker) replaceable(ctx context.Context, j *job, err error) bool {
+	if j.asAdopted() || ctx.Err() != nil || engineGone(err) {
+		return false
+	}
 	var taken *container.PortError // launch finds others
-	return !engineGone(err) && ctx.Err() == nil && !errors.As(err, &taken) && !j.asAdopted()
+	c := j.seen.parts[0]
+	return errors.Is(err, container.ErrDemand) || c.Status == container.StatusPaused ||
+		c.Started.IsZero() && !noRoom(err) && !errors.As(err, &taken)
 }
 
 // reusable tells whether the container that is there is the one to start.
@@ -206,7 +215,11 @@ func (f single) back(ctx context.Context, j *job) (there bool, err error) {
 		old.Name = j.cn()
 	}
 	j.seen = sight{parts: []container.Container{old}}
-	return true, e.Start(ctx, old.ID)
+	err = e.Start(ctx, old.ID)
+	if errors.Is(err, container.ErrDemand) && !swap.Adopted {
+		return false, f.end(ctx, j) // it would never start; the next pass makes it anew
+	}
+	return true, err
 }
 
 func (f single) unpark(ctx context.Context, swap device.Swap) error {
