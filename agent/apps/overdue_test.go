@@ -20,7 +20,7 @@ import (
 )
 
 // An impatient compose has little time for the definitions that wait for the end
-// of a service, and none for any while it is hurried.
+// of a service, and none for anything while it is hurried.
 type impatient struct {
 	composer
 	short, none composer
@@ -38,6 +38,13 @@ func (c *impatient) Up(ctx context.Context, p container.Project, line func(strin
 		return c.short.Up(ctx, p, line)
 	}
 	return c.composer.Up(ctx, p, line)
+}
+
+func (c *impatient) Stop(ctx context.Context, p container.Project, grace time.Duration, line func(string)) error {
+	if c.hurried.Load() {
+		return fmt.Errorf("compose stop: %w", container.ErrTimeout)
+	}
+	return c.composer.Stop(ctx, p, grace, line)
 }
 
 // What compose waits for may never come. That is no silence of the engine, for
