@@ -82,6 +82,26 @@ func TestContainerThatCannotStartNowIsKept(t *testing.T) {
 	}
 }
 
+// One that a power cut has damaged starts no more.
+func TestContainerThatNeverStartsIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.request(nil)
+	r.settled(protocol.Running)
+	id := r.halt()
+	e := &failing{engine: r.engine, id: id, err: errors.New("error creating overlay mount: structure needs cleaning")}
+	e.left.Store(1 << 30)
+	r.engine = e
+	r.start()
+	if again := r.running("1"); again == id {
+		t.Errorf("container %s started, which does not start", id)
+	}
+	r.settled(protocol.Running)
+	if tried := 1<<30 - e.left.Load(); tried != mostStarts+1 {
+		t.Errorf("the damaged container was started %d times, want %d", tried, mostStarts+1)
+	}
+}
+
 // A parked container whose device was unplugged meanwhile is made anew in the
 // same roll-back: the old version does not fail for it.
 func TestOldVersionIsMadeAnewWhereADeviceOfItIsGone(t *testing.T) {

@@ -88,9 +88,10 @@ func (f single) start(ctx context.Context, j *job, m making, vars []variable) (m
 // that asks for what the engine does not give would never start, such as one that
 // was left half-made by a power cut before Run could lower its rights, or one of
 // which a device was unplugged; nor would one that somebody paused. What an app
-// wrote into its container is not given up for anything else, a full disk above
-// all; a container that never ran has nothing in it. An adopted one is not ours to
-// make again.
+// wrote into its container is given up for anything else only when it has failed
+// again and again, as one does whose files a power cut has damaged, and never for a
+// full disk; a container that never ran has nothing in it. An adopted one is not
+// ours to make again.
 func (w *worker) replaceable(ctx context.Context, j *job, err error) bool {
 	if j.asAdopted() || ctx.Err() != nil || engineGone(err) {
 		return false
@@ -98,8 +99,12 @@ func (w *worker) replaceable(ctx context.Context, j *job, err error) bool {
 	var taken *container.PortError // launch finds others
 	c := j.seen.parts[0]
 	return errors.Is(err, container.ErrDemand) || c.Status == container.StatusPaused ||
-		c.Started.IsZero() && !noRoom(err) && !errors.As(err, &taken)
+		(c.Started.IsZero() || w.crash.failures >= mostStarts) && !noRoom(err) && !errors.As(err, &taken)
 }
+
+// mostStarts is how often an app may have failed before a container of it that
+// does not start is given up.
+const mostStarts = 3
 
 // reusable tells whether the container that is there is the one to start.
 func (f single) reusable(j *job, spec container.Spec) bool {
