@@ -330,6 +330,7 @@ func TestSecretsAreMasked(t *testing.T) {
 		"sshpass -p hunter2 ssh me@x":                       "sshpass -p *** ssh me@x",
 		"mysql -u me -phunter2 db":                          "mysql -u me -p*** db",
 		"curl -H 'Authorization: Token abc.def' http://x":   "curl -H 'Authorization: Token ***' http://x",
+		"X-Auth-Token: Bearer hunter2 x":                    "X-Auth-Token: Bearer *** x",
 		"Authorization: abc.def":                            "Authorization: ***",
 		"PASSWORD=a'hunter2' make":                          "PASSWORD=*** make",
 		`PGPASSWORD='it'\''s hunter2' psql`:                 "PGPASSWORD=*** psql",

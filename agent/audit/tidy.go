@@ -76,7 +76,7 @@ var forms = func() (all []form) {
 		is    string
 	}{
 		{[]string{header}, `((?:^|[^\w-])[\w-]*` + header + `[\w-]*["']?\s*[=:]\s*["']?(?:[\w-]+\s+)?)([^"'\n\f]+)`},
-		{names, `((?:^|[^\w-])` + name + `["']?\s*[=:]\s*)` + value},
+		{names, `((?:^|[^\w-])` + name + `["']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)` + value},
 		{names, `((?:^|\s)--?` + name + `\s+)` + word},
 		{names, `(\b(?:password|passwd|passphrase|psk)\s+)` + word},
 		{[]string{"-u", "-user"}, `((?:^|\s)(?:-u|--user|--proxy-user)[\s=]*["']?[^\s:"']+:)([^\s"']+)`},
